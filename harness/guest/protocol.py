@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest can do, whichever transport reaches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.deadline import Deadline
+
+MAX_OUTPUT = 16 * 1024 * 1024
+"""Bytes kept of each stream of a guest command unless the caller says otherwise; guests are untrusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestResult:
+    """What a command in the guest did.
+
+    ``exit_code`` is None when it was killed at its time-out. ``truncated`` tells that a stream was longer than the cap.
+    """
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+    timed_out: bool = False
+    truncated: bool = False
+
+
+class Guest(Protocol):
+    """A specialised guest operating system that takes commands. One connection for a machine's life."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: Deadline,
+        timeout: float | None = None,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        max_output: int = MAX_OUTPUT,
+    ) -> GuestResult:
+        """Run ``argv`` without a shell as the administrator.
+
+        ``timeout`` seconds are the command's own limit: it is killed with everything it started, and the result says
+        ``timed_out``. ``deadline`` is the harness's: passing it raises GuestLostError.
+        """
+
+    def put(self, source: Path | bytes, path: str, *, deadline: Deadline, mode: int = 0o600) -> None:
+        """Write one file in the guest."""
+
+    def get(self, path: str, *, deadline: Deadline, limit: int = MAX_OUTPUT) -> bytes:
+        """Read at most ``limit`` bytes of one file of the guest. Raises GuestError when it is not there."""
+
+    def boot_id(self, *, deadline: Deadline) -> str:
+        """What changes with every boot of the guest's kernel."""
+
+    def reboot(self, *, deadline: Deadline) -> str:
+        """Reboot, wait until the ready marker of the *new* boot is there, return the new boot id."""
+
+    def close(self) -> None: ...

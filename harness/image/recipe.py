@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An image recipe (what images/NAME/recipe.toml declares) and a built image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Recipe(BaseModel):
+    """images/NAME/recipe.toml, the authored description of a guest image.
+
+    ``family`` and ``version`` are the platform's ``Family:Version`` (ResourceDefinition, OSVirtualHardDiskImage);
+    ``tags`` what ResourceRequirements.OSVirtualHardDiskRequirements may ask for. ``freeze_point`` is where a template
+    of it may be taken; ``renews`` what a fork of it can renew (entropy, clock, host-key, name).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")
+    os: Literal["linux", "windows"]
+    family: str
+    version: str = Field(pattern=r"^\d+(\.\d+){3}$")
+    tags: tuple[str, ...] = ()
+    stand_in: bool = False
+    freeze_point: Literal["awaiting-instance", "specialised"]
+    renews: tuple[Literal["entropy", "clock", "host-key", "name"], ...] = ()
+    builder: str
+    """Name of the module in harness.image.builders that builds it."""
+    suite: str
+    """Release of the distribution."""
+    packages: tuple[str, ...]
+    disk_mb: int = Field(default=4096, ge=512)
+    memory_mb: int = Field(default=512, ge=128)
+    """Default memory of a machine of this image."""
+    kernel_arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A built image in the user's cache: read-only for ever. Paths are host paths, for hypervisor drivers only."""
+
+    recipe: Recipe
+    key: str
+    """Hash of everything that went into it: recipe, guest sources, builder."""
+    disk: Path
+    """Raw sparse disk, the backing file of every overlay."""
+    kernel: Path | None
+    initrd: Path | None
+    components_version: str
+    """Version of the integration components inside."""
+    components: Path
+    """The folder with the integration components of the harness that goes on the instance medium."""
+    built: str
+    """UTC ISO 8601."""
+    packages: tuple[str, ...] = field(default=())
+    """What it contains, 'name=version'."""

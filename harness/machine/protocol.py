@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The hypervisor seam: a throwaway machine, whatever runs it.
+
+Above this line nobody sees a host path, a pid, a port number that is not an endpoint, or a monitor command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Protocol
+
+from harness.deadline import Deadline
+from harness.image.recipe import Image
+
+
+class Capability(StrEnum):
+    """What a driver can do beyond starting and destroying; asked for, never assumed."""
+
+    fork = "fork"
+    checkpoint = "checkpoint"
+    change_medium = "change-medium"
+    guest_channel = "guest-channel"
+    crash = "crash"
+
+
+class MachineState(StrEnum):
+    """Life of a machine as its hypervisor sees it."""
+
+    running = "running"
+    paused = "paused"
+    crashed = "crashed"
+    stopped = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """What executes guest code, and why that one."""
+
+    kind: Literal["kvm", "tcg"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What a network card is connected to. ``none`` reaches nothing at all, ``nat`` whatever the host reaches."""
+
+    kind: Literal["none", "nat"] = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """One network card; ``address`` and ``gateway`` are what the guest gives itself, with prefix length."""
+
+    network: Network
+    mac: str
+    address: str
+    gateway: str
+    nameserver: str
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """A removable medium to deliver: ``write(path)`` makes the ISO there. It lives as long as it is inserted."""
+
+    label: str
+    write: Callable[[Path], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineSpec:
+    """A machine to make. ``name`` is unique on the host and short (it becomes part of socket paths)."""
+
+    name: str
+    image: Image
+    memory_mb: int
+    cpus: int
+    nics: tuple[Nic, ...]
+    medium: Medium | None = None
+
+
+class Console(Protocol):
+    """What the guest wrote on its console since power-on; capped, the middle goes first."""
+
+    def lines(self) -> Sequence[str]:
+        """The last lines, decoded defensively, control characters removed."""
+
+    def wait_for(self, match: Callable[[str], str | None], *, deadline: Deadline) -> str | None:
+        """The first non-None answer of ``match`` for a line, past lines included; None at the deadline or when the
+        console closed."""
+
+    def save(self, path: Path) -> None:
+        """Write what was kept; says so where something was dropped."""
+
+
+class Machine(Protocol):
+    """One running machine. Leaving its context destroys it unless it was kept."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    @property
+    def console(self) -> Console: ...
+
+    def state(self) -> MachineState: ...
+
+    def endpoint(self, port: int) -> tuple[str, int]:
+        """Forward TCP ``port`` of the guest; where to connect. The same port gives the same endpoint."""
+
+    def insert(self, medium: Medium) -> None: ...
+
+    def eject(self) -> None:
+        """Take the medium out and delete it."""
+
+    def crash(self) -> None:
+        """Power off without telling the guest."""
+
+    def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
+        """Files of a guest that does not answer, read from its disk offline and never mounted: it is powered off."""
+
+    def keep(self, hours: float) -> None:
+        """Let it outlive this process, for at most ``hours``."""
+
+
+class Hypervisor(Protocol):
+    """Makes machines on one connection."""
+
+    @property
+    def accelerator(self) -> Accelerator: ...
+
+    def machine(self, spec: MachineSpec, *, deadline: Deadline) -> AbstractContextManager[Machine]:
+        """Define and start; power-on is when the context is entered."""
