@@ -37,6 +37,12 @@ class Recipe(BaseModel):
     memory_mb: int = Field(default=512, ge=128)
     """Default memory of a machine of this image."""
     kernel_arguments: str = ""
+    first_modules: tuple[str, ...] = ()
+    """Kernel modules that the initramfs loads before it mounts the root disk; what they need comes by itself."""
+    second_modules: tuple[str, ...] = ()
+    """Kernel modules that it loads while the service manager starts."""
+    masked: tuple[str, ...] = ()
+    """'system/UNIT' and 'system-generators/NAME' that are linked to /dev/null below /etc/systemd."""
 
 
 @dataclass(frozen=True, slots=True)

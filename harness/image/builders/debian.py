@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds a Debian guest: mmdebstrap makes the tree, mke2fs the disk; nothing of the host is mounted or changed.
+
+As root all of it runs in a mount and process namespace of its own, as an ordinary user in a user namespace as well,
+whose root is that user and whose other accounts come from /etc/subuid. So the tree can lie in the private cache, has
+the right owners when seen from inside, and dies with its mounts when the build is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.errors import HostError
+from harness.image import initramfs
+from harness.image.builders import Parts, Progress
+from harness.image.builders.follow import follow
+from harness.image.catalog import Source
+from harness.image.components import PROGRAM
+from harness.process import run, which
+
+MIRROR = "VMROLE_DEBIAN_MIRROR"
+"""Environment variable with the mirror to build from; without it mmdebstrap's default."""
+
+# No journal replay is needed of a disk that was unmounted; checksums cost an emulated processor more than they tell,
+# and tables that count as zero already are not written at the first mount.
+_FEATURES = "^metadata_csum,^64bit,^resize_inode,uninit_bg"
+_EXTENDED = "lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,discard"
+_NOT_INSTALLED = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*")
+_INSTALLED = ("/usr/share/doc/*/copyright", "/usr/share/locale/locale.alias")
+
+
+def build(source: Source, components: Path, folder: Path, *, deadline: Deadline, progress: Progress) -> Parts:
+    """See ``harness.image.builders.Build``."""
+    check_rights()
+    with _tree(folder, deadline) as tree:
+        _install(source, components, folder, tree, deadline, progress)
+        release = _kernel_release(tree)
+        modules = tree / "usr/lib/modules" / release
+        first = initramfs.module_files(modules, source.recipe.first_modules)
+        second = initramfs.module_files(modules, source.recipe.second_modules, without=first)
+        kernel, initrd, disk = folder / "kernel", folder / "initrd", folder / "disk.raw"
+        shutil.copyfile(tree / "boot" / f"vmlinuz-{release}", kernel)
+        initrd.write_bytes(initramfs.pack(components / PROGRAM, first, second))
+        progress("writing the disk")
+        _make_disk(tree, disk, source.recipe.disk_mb, deadline)
+        return Parts(disk, kernel, initrd, _packages(tree))
+
+
+def check_rights() -> None:
+    """Raise HostError, with what to do, when this user cannot build a tree with more than one owner."""
+    if os.geteuid() == 0:
+        return
+    user = getpass.getuser()
+    if which("newuidmap") is None or which("newgidmap") is None:
+        raise HostError(
+            "building an image as an ordinary user needs the programs newuidmap and newgidmap",
+            hint="install the package uidmap, or build as root",
+        )
+    for file in (Path("/etc/subuid"), Path("/etc/subgid")):
+        if not _has_range(file, user):
+            raise HostError(
+                f"the user {user} has no 65536 subordinate ids in {file}",
+                hint=f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
+            )
+
+
+def _has_range(file: Path, user: str) -> bool:
+    """Whether ``file`` (subuid(5): NAME-OR-ID:FIRST:COUNT) grants ``user`` enough ids for a Debian."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in file.read_text("utf-8", "replace").splitlines():
+            name, _, rest = line.partition(":")
+            count = rest.rpartition(":")[2]
+            if name in (user, str(os.getuid())) and count.isdigit() and int(count) >= 65536:
+                return True
+    return False
+
+
+def _inside(argv: Sequence[str]) -> list[str]:
+    """``argv`` in the namespaces of the build."""
+    mapping = [] if os.geteuid() == 0 else ["--user", "--map-root-user", "--map-auto"]
+    return ["unshare", *mapping, "--mount", "--pid", "--fork", "--kill-child", "--", *argv]
+
+
+@contextlib.contextmanager
+def _tree(folder: Path, deadline: Deadline) -> Iterator[Path]:
+    """The tree's folder; removed afterwards from inside, where the owners of its files are known."""
+    tree = folder / "tree"
+    tree.mkdir()
+    try:
+        yield tree
+    finally:
+        remove(tree)
+
+
+def remove(tree: Path) -> None:
+    """Remove a tree, whoever owns its files. Raises CommandError when that fails."""
+    run(_inside(["rm", "-rf", "--one-file-system", str(tree)]), deadline=Deadline(120))
+
+
+def _install(
+    source: Source, components: Path, folder: Path, tree: Path, deadline: Deadline, progress: Progress
+) -> None:
+    """mmdebstrap and its last hook, images/NAME/customize, with the overlay beside it."""
+    recipe = source.recipe
+    work = folder / "work"
+    shutil.copytree(source.folder / "overlay", work / "overlay")
+    shutil.copyfile(source.folder / "customize", work / "customize")
+    for path in (work, *work.rglob("*")):
+        path.chmod(0o755 if path.is_dir() or path.name == "customize" else 0o644)
+    version = (components / "VERSION").read_text("utf-8").strip()
+    place = work / "overlay/usr/lib/vmrole"
+    installed = place / "components" / version
+    installed.mkdir(parents=True)
+    for target in (place / "agent", installed / PROGRAM):
+        shutil.copyfile(components / PROGRAM, target)
+        target.chmod(0o755)
+    for name in recipe.masked:
+        mask = work / "overlay/etc/systemd" / name
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        mask.symlink_to("/dev/null")
+    options = [f"--dpkgopt=path-exclude={path}" for path in _NOT_INSTALLED]
+    options += [f"--dpkgopt=path-include={path}" for path in _INSTALLED]
+    argv = [
+        "mmdebstrap",
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join(recipe.packages)}",
+        "--dpkgopt=force-unsafe-io",
+        *options,
+        '--aptopt=Acquire::Languages "none"',
+        f"--customize-hook={work / 'customize'}",
+        recipe.suite,
+        str(tree),
+    ]
+    if mirror := os.environ.get(MIRROR):
+        argv.append(mirror)
+    log = folder / "build.log"
+    with follow(log, progress):
+        run(_inside(argv), deadline=deadline, output=log, env={"TMPDIR": str(folder)})
+    shutil.rmtree(work)
+    # mmdebstrap leaves "uninitialized" there, which makes systemd do a whole first boot.
+    identity = tree / "etc/machine-id"
+    identity.unlink(missing_ok=True)
+    identity.write_text("", "ascii")
+
+
+def _kernel_release(tree: Path) -> str:
+    releases = sorted(path.name.removeprefix("vmlinuz-") for path in (tree / "boot").glob("vmlinuz-*"))
+    if len(releases) != 1:
+        raise HostError(f"the packages of the recipe brought {len(releases)} kernels instead of one")
+    return releases[0]
+
+
+def _make_disk(tree: Path, disk: Path, megabytes: int, deadline: Deadline) -> None:
+    """A file system without a partition table, with the tree in it; sparse."""
+    options = ["-t", "ext4", "-q", "-F", "-L", "root", "-m", "0", "-b", "4096", "-I", "256", "-J", "size=16"]
+    argv = ["mke2fs", *options, "-O", _FEATURES, "-E", _EXTENDED, "-d", str(tree), str(disk), f"{megabytes}M"]
+    run(_inside(argv), deadline=deadline)
+
+
+def _packages(tree: Path) -> tuple[str, ...]:
+    """'name=version' of what dpkg says is installed, read from its status file (deb822 paragraphs)."""
+    found = []
+    for paragraph in (tree / "var/lib/dpkg/status").read_text("utf-8", "replace").split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
+        if fields.get("Status", "").endswith(" installed"):
+            found.append(f"{fields['Package']}={fields['Version']}")
+    return tuple(sorted(found))

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Progress of a long program out of its log: mmdebstrap's ``I: ...`` lines are its stages."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.image.builders import Progress
+
+_EVERY = 0.2
+_STAGES = (
+    "running apt-get update",
+    "downloading packages",
+    "extracting archives",
+    "installing essential packages",
+    "installing remaining packages",
+    "running --customize-hook",
+    "cleaning package lists",
+)
+
+
+@contextlib.contextmanager
+def follow(log: Path, progress: Progress) -> Iterator[None]:
+    """While the body runs, tell ``progress`` every stage that appears in ``log`` (which need not exist yet)."""
+    done = threading.Event()
+
+    def watch() -> None:
+        told = 0
+        while True:
+            last = done.wait(_EVERY)
+            lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+            stages = [s for line in lines if line.startswith("I: ") for s in _STAGES if line[3:].startswith(s)]
+            for stage in stages[told:]:
+                progress("customizing the tree" if "hook" in stage else stage)
+            told = max(told, len(stages))
+            if last:
+                return
+
+    thread = threading.Thread(target=watch, name="follow-build", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image recipes that there are: images/NAME/recipe.toml of the clone, or of the installed wheel."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.errors import HarnessError, UsageError
+from harness.image.recipe import Recipe
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A recipe with the folder of its guest sources (agent/, overlay/, customize for the Debian builder)."""
+
+    recipe: Recipe
+    folder: Path
+
+
+def images_folder() -> Path:
+    """Where the recipes are: ``harness/_images`` in a wheel, ``images`` beside the package in a clone."""
+    inside = _PACKAGE / "_images"
+    return inside if inside.is_dir() else _PACKAGE.parent / "images"
+
+
+def names(folder: Path | None = None) -> list[str]:
+    """Names of all recipes, sorted."""
+    return sorted(path.parent.name for path in (folder or images_folder()).glob("*/recipe.toml"))
+
+
+def load(name: str, folder: Path | None = None) -> Source:
+    """The recipe ``name``.
+
+    Raises UsageError when there is none of that name, HarnessError when it is not a valid recipe.
+    """
+    known = names(folder)
+    if name not in known:
+        raise UsageError(
+            f"there is no image {name!r}", hint=f"known images: {', '.join(known)}" if known else "no image is known"
+        )
+    path = (folder or images_folder()) / name
+    try:
+        recipe = Recipe.model_validate(tomllib.loads((path / "recipe.toml").read_text("utf-8")))
+    except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HarnessError(f"the recipe of image {name} is not valid: {error}") from error
+    if recipe.name != name:
+        raise HarnessError(f"the recipe in the folder {name} calls itself {recipe.name}")
+    return Source(recipe, path)
+
+
+def load_all(folder: Path | None = None) -> list[Source]:
+    """All recipes, in the order of their names."""
+    return [load(name, folder) for name in names(folder)]

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One program, three faces: /init of the initramfs, the resident agent, the integration components. */
+#include "agent.h"
+
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+	if (getpid() == 1)
+		initramfs();
+	umask(022);
+	if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+		puts(COMPONENTS_VERSION);
+		return 0;
+	}
+	if (argc > 1 && strcmp(argv[1], "specialize") == 0)
+		components_specialize();
+	if (argc > 1 && strcmp(argv[1], "restore") == 0)
+		components_restore();
+	if (argc > 1) {
+		fprintf(stderr, "usage: %s [specialize|restore|--version]\n", argv[0]);
+		return 2;
+	}
+	resident();
+}
