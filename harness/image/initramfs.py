@@ -29,12 +29,12 @@ def module_files(modules: Path, wanted: Sequence[str], *, without: Iterable[Path
     done = list(without)
     found: list[Path] = []
     for name in wanted:
-        path = by_name.get(_name(name))
-        if path is None and _name(name) in builtin:
+        own = by_name.get(_name(name))
+        if own is None and _name(name) in builtin:
             continue
-        if path is None:
+        if own is None:
             raise HostError(f"the guest's kernel has no module {name}")
-        for each in (*reversed(needs[path]), path):
+        for each in (*reversed(needs[own]), own):
             file = modules / each
             if file not in done:
                 done.append(file)

@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds a Debian guest: mmdebstrap makes the tree, mke2fs the disk; nothing of the host is mounted or changed.
 
-As root all of it runs in a mount and process namespace of its own, as an ordinary user in a user namespace as well,
-whose root is that user and whose other accounts come from /etc/subuid. So the tree can lie in the private cache, has
-the right owners when seen from inside, and dies with its mounts when the build is killed.
+It works inside the namespaces of namespace.py: so the tree can lie in the private cache, has the right owners when seen
+from inside, and dies with its mounts when the build is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -20,9 +18,10 @@ from harness.errors import HostError
 from harness.image import initramfs
 from harness.image.builders import Parts, Progress
 from harness.image.builders.follow import follow
+from harness.image.builders.namespace import check_rights, inside, remove
 from harness.image.catalog import Source
 from harness.image.components import PROGRAM
-from harness.process import run, which
+from harness.process import run
 
 MIRROR = "VMROLE_DEBIAN_MIRROR"
 """Environment variable with the mirror to build from; without it mmdebstrap's default."""
@@ -52,41 +51,6 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
         return Parts(disk, kernel, initrd, _packages(tree))
 
 
-def check_rights() -> None:
-    """Raise HostError, with what to do, when this user cannot build a tree with more than one owner."""
-    if os.geteuid() == 0:
-        return
-    user = getpass.getuser()
-    if which("newuidmap") is None or which("newgidmap") is None:
-        raise HostError(
-            "building an image as an ordinary user needs the programs newuidmap and newgidmap",
-            hint="install the package uidmap, or build as root",
-        )
-    for file in (Path("/etc/subuid"), Path("/etc/subgid")):
-        if not _has_range(file, user):
-            raise HostError(
-                f"the user {user} has no 65536 subordinate ids in {file}",
-                hint=f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}",
-            )
-
-
-def _has_range(file: Path, user: str) -> bool:
-    """Whether ``file`` (subuid(5): NAME-OR-ID:FIRST:COUNT) grants ``user`` enough ids for a Debian."""
-    with contextlib.suppress(FileNotFoundError):
-        for line in file.read_text("utf-8", "replace").splitlines():
-            name, _, rest = line.partition(":")
-            count = rest.rpartition(":")[2]
-            if name in (user, str(os.getuid())) and count.isdigit() and int(count) >= 65536:
-                return True
-    return False
-
-
-def _inside(argv: Sequence[str]) -> list[str]:
-    """``argv`` in the namespaces of the build."""
-    mapping = [] if os.geteuid() == 0 else ["--user", "--map-root-user", "--map-auto"]
-    return ["unshare", *mapping, "--mount", "--pid", "--fork", "--kill-child", "--", *argv]
-
-
 @contextlib.contextmanager
 def _tree(folder: Path, deadline: Deadline) -> Iterator[Path]:
     """The tree's folder; removed afterwards from inside, where the owners of its files are known."""
@@ -96,11 +60,6 @@ def _tree(folder: Path, deadline: Deadline) -> Iterator[Path]:
         yield tree
     finally:
         remove(tree)
-
-
-def remove(tree: Path) -> None:
-    """Remove a tree, whoever owns its files. Raises CommandError when that fails."""
-    run(_inside(["rm", "-rf", "--one-file-system", str(tree)]), deadline=Deadline(120))
 
 
 def _install(
@@ -142,7 +101,7 @@ def _install(
         argv.append(mirror)
     log = folder / "build.log"
     with follow(log, progress):
-        run(_inside(argv), deadline=deadline, output=log, env={"TMPDIR": str(folder)})
+        run(inside(argv), deadline=deadline, output=log, env={"TMPDIR": str(folder)})
     shutil.rmtree(work)
     # mmdebstrap leaves "uninitialized" there, which makes systemd do a whole first boot.
     identity = tree / "etc/machine-id"
@@ -161,7 +120,7 @@ def _make_disk(tree: Path, disk: Path, megabytes: int, deadline: Deadline) -> No
     """A file system without a partition table, with the tree in it; sparse."""
     options = ["-t", "ext4", "-q", "-F", "-L", "root", "-m", "0", "-b", "4096", "-I", "256", "-J", "size=16"]
     argv = ["mke2fs", *options, "-O", _FEATURES, "-E", _EXTENDED, "-d", str(tree), str(disk), f"{megabytes}M"]
-    run(_inside(argv), deadline=deadline)
+    run(inside(argv), deadline=deadline)
 
 
 def _packages(tree: Path) -> tuple[str, ...]:
