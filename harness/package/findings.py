@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is odd, doubtful or wrong in a package, said once, with its place.
+
+A finding never stops anything by itself: what cannot be read or cannot work at all is a PackageError instead.
+``CODES`` is the documented list; a code keeps its meaning for ever, its sentence may improve.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+Severity = Literal["error", "warning", "info"]
+
+#: Code -> (severity, when it is given). Errors are only for what cannot work; what deployed in production is none.
+CODES: Final[dict[str, tuple[Severity, str]]] = {
+    # how the text is written (harness.package.jsontext)
+    "json-trailing-comma": ("warning", "a comma before a closing bracket, or two in a row"),
+    "json-missing-comma": ("warning", "two members or elements without a comma between them"),
+    "json-comment": ("warning", "a // or /* */ comment"),
+    "json-single-quotes": ("warning", "a string in single quotes"),
+    "json-unquoted-key": ("warning", "a member name without quotes"),
+    "json-lone-backslash": ("warning", "a backslash that starts no escape of JSON; it is kept"),
+    "json-path-escape": ("warning", "a valid escape such as \\t inside what looks like a Windows path"),
+    "json-control-character": ("warning", "a line break or another control character inside a string"),
+    "json-lone-surrogate": ("warning", "half of a surrogate pair: no character"),
+    "json-literal": ("warning", "NaN, Infinity, or true, false, null in other letters"),
+    "json-duplicate-key": ("warning", "a member is there twice; the last one wins"),
+    "json-utf16": ("warning", "the text is UTF-16, not UTF-8"),
+    "findings-left-out": ("info", "more findings of the same kind were left out"),
+    # what the document says (harness.package.models, harness.package.check)
+    "unknown-field": ("warning", "a member that the format does not have; it is ignored"),
+    "field-case": ("warning", "a member whose name differs from the format's only in upper and lower case"),
+    "missing-field": ("warning", "a member that the format requires is missing"),
+    "bad-value": ("error", "a value of the wrong type; it is treated as missing"),
+    "type-name": ("warning", "an extension type that is not spelt as any platform spells it"),
+    "version-format": ("warning", "a version that is not four numbers with dots"),
+    "identifier-blank": ("warning", "an identifier with a blank in it"),
+    "identifier-format": ("warning", "an identifier that is no GUID"),
+    "payload-unknown-id": ("warning", "a script refers to an application payload that is not declared"),
+    "payload-duplicate-id": ("warning", "two application payloads with one identifier"),
+    "payload-missing": ("warning", "the payload folder or file that the document names does not exist"),
+    "payload-path": ("error", "a payload path that leads out of the package"),
+    "parameter-type": ("warning", "a parameter of a type that extensions do not have"),
+    "parameter-duplicate": ("warning", "a parameter is declared twice; the last one wins"),
+    "parameter-undeclared": ("warning", "[Param.X] is used and X is not declared"),
+    "parameter-case": ("warning", "[Param.x] is used, X is declared: names are case-sensitive"),
+    "parameter-unused": ("info", "a declared parameter that is used nowhere"),
+    "parameter-unresolved": ("warning", "a step for another operating system has a parameter without a value"),
+    "secret-in-plain-text": ("warning", "a password is written in the document"),
+    # the archive (harness.package.archive)
+    "archive-backslash": ("warning", "an entry of the archive has backslashes for separators"),
+    "content-types-missing": ("info", "the package has no [Content_Types].xml"),
+    # what is planned (harness.plan)
+    "command-empty": ("warning", "a Linux command without a single argument; starting it fails"),
+    "command-shell-syntax": ("info", "a Linux command with |, > or && outside a shell, where they are plain arguments"),
+    "command-quote": ("warning", "a Linux command with a quote that is never closed"),
+    "script-type": ("warning", "a script type that is never run"),
+}
+
+#: At most so many findings of one code in one file: a hostile document must not fill memory and reports.
+MOST_PER_CODE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One finding. ``line`` and ``column`` count from 1, in characters; None where there is no text to point at.
+
+    ``file`` is the name inside the package (``x.resext``, ``src/a.sh``), ``pointer`` a JSON pointer (RFC 6901) or "".
+    ``hint`` says what to do, or is "".
+    """
+
+    severity: Severity
+    code: str
+    sentence: str
+    hint: str = ""
+    file: str = ""
+    pointer: str = ""
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}:{self.column}"
+        text = f"{self.severity}: {self.sentence}" + (f" ({self.hint})" if self.hint else "")
+        return f"{place}: {text}" if place else text
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields by name, as `check --json` and findings.json have them."""
+        return asdict(self)
+
+
+class Findings:
+    """A growing list of findings, in the order in which they were made."""
+
+    __slots__ = ("_count", "_items")
+
+    def __init__(self, items: Iterable[Finding] = ()) -> None:
+        self._items: list[Finding] = []
+        self._count: Counter[tuple[str, str]] = Counter()
+        self.extend(items)
+
+    def add(
+        self,
+        code: str,
+        sentence: str,
+        *,
+        hint: str = "",
+        file: str = "",
+        pointer: str = "",
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        """Make a finding of ``code``; its severity is the one in CODES."""
+        self.append(Finding(CODES[code][0], code, sentence, hint, file, pointer, line, column))
+
+    def append(self, finding: Finding) -> None:
+        key = (finding.file, finding.code)
+        self._count[key] += 1
+        if self._count[key] <= MOST_PER_CODE:
+            self._items.append(finding)
+        elif self._count[key] == MOST_PER_CODE + 1:
+            left = f"there are more findings of the kind {finding.code}; they are left out"
+            self._items.append(Finding("info", "findings-left-out", left, file=finding.file))
+
+    def full(self, code: str, file: str) -> bool:
+        """Whether another finding of ``code`` would only be counted: its sentence need not be made."""
+        return self._count[(file, code)] > MOST_PER_CODE
+
+    def extend(self, items: Iterable[Finding]) -> None:
+        for finding in items:
+            self.append(finding)
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def errors(self) -> int:
+        return sum(finding.severity == "error" for finding in self._items)
+
+    @property
+    def warnings(self) -> int:
+        return sum(finding.severity == "warning" for finding in self._items)
+
+    def codes(self) -> set[str]:
+        return {finding.code for finding in self._items}
+
+    def sorted(self) -> list[Finding]:
+        """By file and place; findings without a place first."""
+        return sorted(self._items, key=lambda f: (f.file, f.line or 0, f.column or 0, f.code))
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"findings": [...], "errors": N, "warnings": N}``, in the order of ``sorted``."""
+        return {
+            "findings": [finding.as_json() for finding in self.sorted()],
+            "errors": self.errors,
+            "warnings": self.warnings,
+        }
