@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the tree of a document to its model, with everything that is odd about it as findings with a place.
+
+All problems are found at once: a value that cannot be understood is a finding and counts as missing, so that the rest
+is still read, planned and, where it does not matter, run.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from harness.errors import PackageError
+from harness.package.jsontree import Document, Node
+from harness.package.models import Model, ResourceExtension
+from harness.package.substitution import placeholders
+
+_GUID: Final = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+_VERSION: Final = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10}){3}")
+#: The spellings of the extension type that are known to have been accepted, in lower case [DOC, GUIDE, PKG].
+TYPE_NAMES: Final = frozenset(
+    {
+        "microsoft.compute/enterpiseapplicationextension/1.0",  # sic: the reference page
+        "microsoft.compute/enterpriseapplicationextension/1.0",  # every published package
+        "microsoftcompute/vmrole/1.0.0.0",  # the authoring guide
+    }
+)
+#: Types of extension parameters, in lower case [GUIDE 18275, PKG].
+PARAMETER_TYPES: Final = frozenset({"string", "int", "number", "boolean", "bool", "credential", "securestring"})
+#: Script types, in lower case [VMM Add-SCScriptCommand; OnProvisionLast: DOC dn249753, sic].
+SCRIPT_TYPES: Final = frozenset(
+    {
+        *("preinstall", "postinstall", "preservice", "postservice", "preuninstall", "postuninstall", "install"),
+        *("savestate", "restorestate", "orderedcommand"),
+        *("onprovisionfirst", "onprovisionrest", "onprovisionlast", "ondeletelast", "ondeleterest"),
+    }
+)
+_PASS_LIMIT: Final = 50
+
+
+def build_extension(document: Document) -> ResourceExtension:
+    """The model of a `.resext` document; what is wrong with it is added to the document's findings.
+
+    Raises PackageError when the document is no JSON object, or is evidently another kind of document.
+    """
+    root = document.root
+    if not isinstance(root.value, dict):
+        raise PackageError(f"{document.file} is no resource extension: it is not a JSON object")
+    if "IntrinsicSettings" in root.value:
+        raise PackageError(
+            f"{document.file} is a resource definition; definitions are not supported yet by this version",
+            hint="give the resource extension (.resextpkg, .resext) that it references",
+        )
+    marks = {"extensionsettings", "extensiontype", "resourceextensionparameters"}
+    if not marks & {key.lower() for key in root.value}:
+        raise PackageError(
+            f"{document.file}, line {root.line}, column {root.column}: this is no resource extension, "
+            "it has no ExtensionSettings",
+        )
+    extension = _validate(document)
+    _compare(extension, root, document)
+    _check_identity(extension, document)
+    _check_payloads(extension, document)
+    _check_parameters(extension, document)
+    _check_script_types(document)
+    return extension
+
+
+def _validate(document: Document) -> ResourceExtension:
+    data = document.root.plain()
+    told: set[str] = set()
+    for _ in range(_PASS_LIMIT):
+        try:
+            return ResourceExtension.model_validate(data)
+        except ValidationError as error:
+            mended: set[str] = set()
+            for problem in error.errors(include_url=False, include_input=False, include_context=False):
+                node = _locate(document, problem["loc"])
+                if node.pointer in mended:  # a union reports each of its members
+                    continue
+                mended.add(node.pointer)
+                if node.pointer not in told:
+                    document.report("bad-value", f"{_title(node)}: {_sentence(problem, node)}", node)
+                told.add(node.pointer)
+                data = _without(data, node)
+    raise PackageError(f"{document.file} has more wrong values than can be told one by one")
+
+
+def _locate(document: Document, path: tuple[str | int, ...]) -> Node:
+    """The node that pydantic's location means: it names unions too, and members in the format's letters."""
+    node = document.root
+    for key in path:
+        child = node.get(key)
+        if child is None and isinstance(key, str) and isinstance(node.value, dict):
+            child = next((value for name, value in node.value.items() if name.lower() == key.lower()), None)
+        if child is None:
+            break
+        node = child
+    return node
+
+
+def _title(node: Node) -> str:
+    names = [str(part.key) for part in (node, node.parent) if part is not None and part.key is not None]
+    if names and names[0].isdigit() and len(names) > 1:
+        return f"element {int(names[0]) + 1} of {names[1]}"
+    return names[0] if names else "the document"
+
+
+def _sentence(problem: Any, node: Node) -> str:
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    is_now = kinds.get(type(node.value), "a number")
+    wanted = {
+        "string_type": "a string",
+        "tuple_type": "a list",
+        "model_type": "an object",
+        "model_attributes_type": "an object",
+        "dict_type": "an object",
+    }
+    want = wanted.get(problem["type"])
+    return f"this is {is_now} and has to be {want}" if want else str(problem["msg"])
+
+
+def _without(data: Any, node: Node) -> Any:
+    """``data`` with the value at ``node`` taken out: members go, elements become what is skipped."""
+    path: list[str | int] = []
+    at: Node | None = node
+    while at is not None and at.parent is not None:
+        assert at.key is not None
+        path.append(at.key)
+        at = at.parent
+    path.reverse()
+    if not path:
+        return {}
+    here = data
+    for key in path[:-1]:
+        here = here[key]
+    if isinstance(here, dict):
+        here.pop(path[-1], None)
+    else:
+        # positions of the other elements must not move: an empty value of a kind that the list accepts
+        previous = here[int(path[-1])]
+        here[int(path[-1])] = {} if not isinstance(previous, dict) and previous != "" else ""
+    return data
+
+
+def _compare(model: Model, node: Node, document: Document) -> None:
+    """Unknown and missing members, recursively."""
+    if not isinstance(node.value, dict):
+        return
+    names = model.names()
+    lower = {name.lower(): name for name in names}
+    found: dict[str, Node] = {}
+    for key, child in node.value.items():
+        if key in names:
+            found[key] = child
+            continue
+        same = lower.get(key.lower())
+        if same is not None and same not in node.value:
+            found[same] = child
+            document.report(
+                "field-case", f"the member {key[:60]!r} is read as {same!r}", child, hint=f"write {same}", at_key=True,
+            )  # fmt: skip
+            continue
+        near = get_close_matches(key, list(names), n=1, cutoff=0.75) if len(key) < 80 else []
+        document.report(
+            "unknown-field",
+            f"{_owner(node)} has no member {key[:60]!r}",
+            child,
+            hint=f"did you mean {near[0]}?" if near else "it is ignored",
+            at_key=True,
+        )
+    for name in model.REQUIRED:
+        if name not in found:
+            document.report("missing-field", f"{_owner(node)} needs a member {name}", node)
+    for name, child in found.items():
+        value = getattr(model, names[name])
+        if isinstance(value, Model):
+            _compare(value, child, document)
+        elif isinstance(value, tuple) and isinstance(child.value, list):
+            for element, part in zip(value, child.value, strict=False):
+                if isinstance(element, Model):
+                    _compare(element, part, document)
+
+
+def _owner(node: Node) -> str:
+    return "the resource extension" if node.parent is None else _title(node)
+
+
+def _check_identity(extension: ResourceExtension, document: Document) -> None:
+    root = document.root
+    version = root.get("Version")
+    if version is not None and extension.version is not None and not _VERSION.fullmatch(extension.version):
+        document.report(
+            "version-format",
+            f"the version {extension.version[:60]!r} is not four numbers",
+            version,
+            hint="write 1.0.0.0",
+        )
+    for name in ("Type", "ExtensionType", "ExtensionHostingContract"):
+        node = root.get(name)
+        if node is not None and isinstance(node.value, str) and node.value.lower() not in TYPE_NAMES:
+            hint = "write Microsoft.Compute/EnterpriseApplicationExtension/1.0"
+            document.report("type-name", f"the type {node.value[:80]!r} is not one that is known", node, hint=hint)
+    if extension.contract is None:
+        document.report(
+            "missing-field", "the resource extension needs a member ExtensionType or Type", root,
+            hint="write Microsoft.Compute/EnterpriseApplicationExtension/1.0",
+        )  # fmt: skip
+
+
+def _check_payloads(extension: ResourceExtension, document: Document) -> None:
+    known: dict[str, Node] = {}
+    base = "/ExtensionSettings/ApplicationProfile/ApplicationPayload"
+    for index, payload in enumerate(extension.profile.application_payload):
+        node = document.find(f"{base}/{index}/ID")
+        if payload.id is None or node is None:
+            continue
+        _check_identifier(payload.id, node, document)
+        key = identifier(payload.id)
+        if key in known:
+            document.report("payload-duplicate-id", f"the payload {payload.id[:60]!r} is there twice", node)
+        known[key] = node
+    for node in document.root.walk():
+        if not isinstance(node.key, str) or not node.key.endswith(("ApplicationPayloadId", "PayloadId")):
+            continue
+        if not isinstance(node.value, str) or not node.value or placeholders(node.value):
+            continue
+        _check_identifier(node.value, node, document)
+        if identifier(node.value) not in known:
+            document.report(
+                "payload-unknown-id",
+                f"no ApplicationPayload has the ID {node.value[:60]!r}",
+                node,
+                hint="declare it in ApplicationPayload",
+            )
+
+
+def _check_identifier(text: str, node: Node, document: Document) -> None:
+    if re.search(r"\s", text):
+        document.report("identifier-blank", f"the identifier {text[:60]!r} has a blank in it", node, hint="remove it")
+    elif not _GUID.fullmatch(text.strip("{}")):
+        document.report("identifier-format", f"the identifier {text[:60]!r} is no GUID", node)
+
+
+def identifier(text: str) -> str:
+    """A payload identifier as it is compared: without case, braces and blanks [PKG, GUESS]."""
+    return re.sub(r"[\s{}]", "", text).lower()
+
+
+def _check_script_types(document: Document) -> None:
+    for node in document.root.walk():
+        if node.key != "ScriptType" or not isinstance(node.value, str) or placeholders(node.value):
+            continue
+        if node.value.strip().lower() not in SCRIPT_TYPES:
+            document.report("script-type", f"{node.value[:60]!r} is no script type; the script is never run", node)
+
+
+def _check_parameters(extension: ResourceExtension, document: Document) -> None:
+    declared: dict[str, Node] = {}
+    for index, parameter in enumerate(extension.resource_extension_parameters):
+        node = document.find(f"/ResourceExtensionParameters/{index}")
+        if parameter.name is None or node is None:
+            continue
+        if parameter.name in declared:
+            document.report("parameter-duplicate", f"the parameter {parameter.name[:60]!r} is declared twice", node)
+        declared[parameter.name] = node
+        if parameter.type is not None and parameter.type.lower() not in PARAMETER_TYPES:
+            what = f"the parameter {parameter.name[:60]!r} has the type {parameter.type[:60]!r}"
+            hint = "String, Int, Boolean, Credential or SecureString"
+            document.report("parameter-type", what, node.get("Type") or node, hint=hint)
+    used: set[str] = set()
+    lower = {name.lower(): name for name in declared}
+    for node in document.root.walk():
+        if not isinstance(node.value, str):
+            continue
+        for name in placeholders(node.value):
+            if name in declared:
+                used.add(name)
+            elif name.lower() in lower:
+                right = lower[name.lower()]
+                used.add(right)
+                what = f"[Param.{name[:60]}] is used and {right[:60]} is declared: names are case-sensitive"
+                document.report("parameter-case", what, node, hint=f"write [Param.{right[:60]}]")
+            else:
+                what = f"the parameter {name[:60]!r} is used and not declared"
+                document.report("parameter-undeclared", what, node, hint="declare it in ResourceExtensionParameters")
+    for name, node in declared.items():
+        if name not in used:
+            document.report("parameter-unused", f"the parameter {name[:60]!r} is used nowhere", node)

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values for the parameters that an extension declares.
+
+Types are String, Int (Number), Boolean (Bool), Credential and SecureString, compared without case [GUIDE 18275, PKG].
+A credential is one string, ``domain\\user:password``; everything behind its *first* colon is the password [INFER]. A
+credential is inserted whole, there are no accessors for its parts [PKG].
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.errors import PackageError, UsageError
+from harness.masking import MASK
+from harness.package.jsontext import MAX_BYTES, read_json
+from harness.package.jsontree import Document
+from harness.package.substitution import Substituted, placeholders, substitute
+
+if TYPE_CHECKING:
+    from harness.package.reader import Package
+
+#: Members whose values are credentials, and those that are passwords, in lower case.
+_CREDENTIAL_MEMBER: Final = re.compile(r"(?i)(?:script|sql\w*)credentials?")
+_PASSWORD_MEMBERS: Final = frozenset({"password", "sapassword", "packagepassword"})
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A parameter as the document declares it; ``type`` in lower case. Used but undeclared ones are strings."""
+
+    name: str
+    type: str
+    declared: bool = True
+
+    @property
+    def secret(self) -> bool:
+        return self.type in ("credential", "securestring")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Resolved values.
+
+    ``values`` has the text of every parameter that was given, ``masked`` what to show instead of the secret ones,
+    ``secrets`` every string that must not be shown (of values and of the document), ``missing`` the declared names
+    without a value, ``warnings`` sentences for the user.
+    """
+
+    declared: tuple[Declared, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    masked: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def fill(self, text: str) -> Substituted:
+        """``text`` with ``[Param.X]`` filled in; see harness.package.substitution."""
+        return substitute(text, self.values, self.masked)
+
+
+def read_parameters(
+    package: Package,
+    given: Sequence[str] = (),
+    file: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> Parameters:
+    """Values for ``package``: those of ``file`` (--parameters), then ``given`` (-p, each ``NAME=...``), which win.
+
+    ``NAME=VALUE`` is literal, ``NAME=@FILE`` the content of a file without its last line break, ``NAME=env:VAR`` an
+    environment variable. Raises UsageError for unknown names, malformed values, files that cannot be read.
+    """
+    known = {item.name: item for item in declared_parameters(package)}
+    raw: dict[str, Any] = dict(_from_file(file)) if file is not None else {}
+    literal: set[str] = set()
+    for assignment in given:
+        name, value, is_literal = _assignment(assignment, os.environ if environ is None else environ)
+        raw[name] = value
+        (literal.add if is_literal else literal.discard)(name)
+    values: dict[str, str] = {}
+    masked: dict[str, str] = {}
+    secrets: list[str] = []
+    warnings: list[str] = []
+    for name, value in raw.items():
+        if name not in known:
+            raise _unknown(name, package.name, known)
+        parameter = known[name]
+        if value is None:  # null in a file: no value
+            continue
+        values[name] = text = _text(parameter, value)
+        if parameter.secret:
+            # an undeclared credential may come without a colon: then nothing of it is known to be harmless
+            secret = password(text) if parameter.type == "credential" and ":" in text else text
+            secrets.append(secret)
+            masked[name] = (text[: len(text) - len(secret)] if secret else text) + (MASK if secret else "")
+            if name in literal and secret:
+                warnings.append(
+                    f"the value of {name} is secret and was written on the command line, where other users of this "
+                    f"computer and the shell's history see it; use -p {name}=@FILE or -p {name}=env:VAR"
+                )
+    missing = tuple(name for name, item in known.items() if name not in values and item.declared)
+    filled = Parameters(tuple(known.values()), values, masked, tuple(secrets), missing, tuple(warnings))
+    inside = document_secrets(package.document, filled)
+    everything = tuple(dict.fromkeys(secret for secret in (*secrets, *inside) if secret))
+    return Parameters(filled.declared, values, masked, everything, missing, filled.warnings)
+
+
+def declared_parameters(package: Package) -> tuple[Declared, ...]:
+    """Every parameter of a package: the declared ones in order, then those that are used without declaration.
+
+    The seed's own sample uses two that it does not declare; they can be given a value, or nothing could run it.
+    """
+    found: dict[str, Declared] = {}
+    for parameter in package.extension.resource_extension_parameters:
+        if parameter.name:
+            found[parameter.name] = Declared(parameter.name, (parameter.type or "String").lower())
+    for node in package.document.root.walk():
+        if isinstance(node.value, str):
+            for name in placeholders(node.value):
+                if name not in found:
+                    secret = isinstance(node.key, str) and _CREDENTIAL_MEMBER.fullmatch(node.key) is not None
+                    found[name] = Declared(name, "credential" if secret else "string", False)
+    return tuple(found.values())
+
+
+def password(credential: str) -> str:
+    """The part of a credential behind its first colon; "" when there is none."""
+    return credential.partition(":")[2]
+
+
+def document_secrets(document: Document, parameters: Parameters) -> tuple[str, ...]:
+    """Passwords that the document has in plain text, or makes of parameters, each once."""
+    found: dict[str, None] = {}
+    for node in document.root.walk():
+        if not isinstance(node.key, str) or not isinstance(node.value, str):
+            continue
+        credential = _CREDENTIAL_MEMBER.fullmatch(node.key) is not None
+        if not credential and node.key.lower() not in _PASSWORD_MEMBERS:
+            continue
+        filled = parameters.fill(node.value)
+        if not filled.unresolved:
+            found[password(filled.text) if credential else filled.text] = None
+    return tuple(secret for secret in found if secret)
+
+
+def _assignment(text: str, environ: Mapping[str, str]) -> tuple[str, str, bool]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UsageError(f"-p {name[:60]!r} gives no value", hint="write -p NAME=VALUE, NAME=@FILE or NAME=env:VAR")
+    name = name.strip()
+    if value.startswith("@"):
+        return name, _content(name, Path(value[1:])), False
+    if value.startswith("env:"):
+        if value[4:] not in environ:
+            raise UsageError(f"the environment variable {value[4:]!r} for the parameter {name} is not set")
+        return name, environ[value[4:]], False
+    return name, value, True
+
+
+def _content(name: str, path: Path) -> str:
+    data = _read(path, f"the value of the parameter {name}")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}, for the parameter {name}, is not UTF-8 text") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"{path} cannot be read for {what}: {reason}") from None
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{path} has more than {MAX_BYTES} bytes, too many for {what}")
+    return data
+
+
+def _from_file(path: Path) -> Mapping[str, Any]:
+    """Name -> value of a flat JSON object, or of a ResourceConfiguration: its ParameterValues is JSON in a string.
+
+    [DOC dn249733]: a configuration has ``Version`` and ``ParameterValues`` and no other member.
+    """
+    try:
+        data = read_json(_read(path, "parameters"), path.name).root.plain()
+        if isinstance(data, dict) and "ParameterValues" in data and set(data) <= {"Version", "ParameterValues"}:
+            data = data["ParameterValues"]
+            if isinstance(data, str):
+                data = read_json(data.encode("utf-8", "surrogatepass"), f"ParameterValues in {path.name}").root.plain()
+    except PackageError as error:  # the same reader, but it is the user's file and not the package
+        raise UsageError(error.message, hint=error.hint) from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{path} has no JSON object with parameter values", hint='write {"NAME": "VALUE"}')
+    return data
+
+
+def _text(parameter: Declared, value: Any) -> str:
+    """The text that is inserted. Values are checked against the declared type; none is ever shown in an error."""
+    name = parameter.name
+    if isinstance(value, dict) and parameter.type == "credential" and set(value) == {"UserName", "Password"}:
+        value = f"{value['UserName']}:{value['Password']}"
+    if isinstance(value, bool):
+        value = "true" if value else "false"
+    elif isinstance(value, int | float):
+        value = str(value)
+    if not isinstance(value, str):
+        raise UsageError(f"the value of the parameter {name} has to be text, a number, true or false")
+    if "\0" in value:
+        raise UsageError(f"the value of the parameter {name} has a NUL character, which no command line can carry")
+    if parameter.type in ("int", "number") and not re.fullmatch(r"\s*[-+]?[0-9]{1,100}\s*", value):
+        raise UsageError(f"the parameter {name} is an Int, its value is not a whole number")
+    if parameter.type in ("boolean", "bool") and value.strip().lower() not in ("true", "false"):
+        raise UsageError(f"the parameter {name} is a Boolean, its value is not true or false")
+    if parameter.type == "credential" and parameter.declared and ":" not in value:
+        raise UsageError(
+            f"the parameter {name} is a Credential, its value has no colon",
+            hint="write user:password or domain\\user:password; built-in accounts end with the colon",
+        )
+    return value
+
+
+def _unknown(name: str, package: str, known: Iterable[str]) -> UsageError:
+    names = list(known)
+    if not names:
+        return UsageError(f"{package} has no parameters, and no {name[:60]!r}")
+    near = next((other for other in names if other.lower() == name.lower()), None)
+    near = near or next(iter(get_close_matches(name[:80], names, n=1, cutoff=0.6)), None)
+    listed = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return UsageError(
+        f"{package} has no parameter {name[:60]!r}; it has {listed}", hint=f"did you mean {near}?" if near else None
+    )

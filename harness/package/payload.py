@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The payload of a package: the files below DataPackage.Location, wherever they are kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from harness.errors import HostError, PackageError
+from harness.package.archive import Archive, Entry
+from harness.package.findings import Findings
+
+
+class Source(Protocol):
+    """Where payload files come from; ``path`` is relative to the package's root."""
+
+    def open(self, path: str) -> IO[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    folder: Path
+
+    def open(self, path: str) -> IO[bytes]:
+        try:
+            return (self.folder / path).open("rb")
+        except OSError as error:
+            raise PackageError(f"{self.folder / path} cannot be read: {error.strerror or error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ZipSource:
+    """Opens the archive anew for each use, so that a Package needs no closing."""
+
+    archive: Path
+
+    def open(self, path: str) -> IO[bytes]:
+        archive = Archive(self.archive, Findings())
+        try:
+            stream = archive.open(path)
+        except BaseException:
+            archive.__exit__()
+            raise
+        # zipfile keeps the file open as long as a stream of it is
+        archive.__exit__()
+        return stream
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Payload files. ``files`` have paths relative to ``location``; sorted; empty when there is no payload."""
+
+    location: str
+    files: tuple[Entry, ...]
+    source: Source
+    prefix: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.files)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(entry.size for entry in self.files)
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[IO[bytes]]:
+        """Read one file, by its path in ``files``. Raises PackageError when it is not there or damaged."""
+        if not any(entry.path == path for entry in self.files):
+            raise PackageError(f"the payload has no file {path}")
+        with self.source.open(self.prefix + path) as stream:
+            yield stream
+
+    def read(self, path: str) -> bytes:
+        with self.open(path) as stream:
+            return stream.read()
+
+    def extract(self, to: Path) -> None:
+        """Write all files below ``to``, which is made; modes 0644 and, for executables, 0755.
+
+        Names were checked when the package was read. Raises PackageError for a damaged file, HostError when the disk is
+        full or not writable.
+        """
+        try:
+            to.mkdir(parents=True, exist_ok=True)
+            for entry in self.files:
+                target = to / entry.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with self.source.open(self.prefix + entry.path) as source, target.open("xb") as sink:
+                    shutil.copyfileobj(source, sink, 1 << 20)
+                target.chmod(0o755 if entry.executable else 0o644)
+        except OSError as error:
+            raise HostError(f"the payload cannot be written to {to}: {error.strerror or error}") from None

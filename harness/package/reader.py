@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``read_package``: a package, however it is kept, as one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from harness.errors import PackageError, UsageError
+from harness.package.archive import CONTENT_TYPES, Archive, Entry, find_document, folder_entries, the_document
+from harness.package.findings import Finding, Findings
+from harness.package.jsontext import MAX_BYTES, read_json
+from harness.package.jsontree import Document
+from harness.package.payload import FolderSource, Payload, Source, ZipSource
+
+if TYPE_CHECKING:
+    from harness.package.models import ResourceExtension
+
+Kind = Literal["archive", "folder", "document"]
+_NOT_YET = "definitions are not supported yet by this version"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A resource extension that was read.
+
+    ``path`` is what the user named, ``name`` the extension's own name (the document's file name when it has none),
+    ``document`` the text and tree of the `.resext` with positions, ``extension`` its model, ``files`` every file of the
+    package (root-relative), ``findings`` all that was noticed so far.
+    """
+
+    path: Path
+    kind: Kind
+    name: str
+    document: Document
+    extension: ResourceExtension
+    payload: Payload
+    files: tuple[Entry, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def text(self) -> str:
+        """The document as text, without a byte order mark."""
+        return self.document.text
+
+
+def read_package(path: Path) -> Package:
+    """Read a `.resextpkg`, a folder, or a `.resext`/`.json` document.
+
+    A bare document takes its payload from the folder ``DataPackage.Location`` beside it, if that is there.
+    Raises UsageError when ``path`` does not exist, PackageError when it cannot be read as a resource extension.
+    Everything else that is wrong is a finding.
+    """
+    path = Path(path)
+    findings = Findings()
+    suffix = path.suffix.lower()
+    if suffix in (".resdefpkg", ".resdef", ".viewdef"):
+        if not path.exists():
+            raise UsageError(f"there is no {path}")
+        raise PackageError(
+            f"{path.name} is a resource definition; {_NOT_YET}",
+            hint="give the resource extension (.resextpkg, .resext) that it references",
+        )
+    try:
+        if path.is_dir():
+            return _from_folder(path, findings)
+        if not path.exists():
+            raise UsageError(f"there is no {path}", hint="give a .resextpkg, a .resext or a folder with one")
+        if not path.is_file():
+            raise PackageError(f"{path} is neither a file nor a folder")
+        with path.open("rb") as stream:
+            start = stream.read(4)
+            if suffix == ".resextpkg" or start[:2] == b"PK":
+                return _from_archive(path, findings)
+            return _from_document(path, start + stream.read(MAX_BYTES + 1), findings)
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _from_archive(path: Path, findings: Findings) -> Package:
+    with Archive(path, findings) as archive:
+        names = [name for name in archive.entries if "/" not in name and name.lower().endswith(".resext")]
+        definition = any(name.lower().endswith(".resdef") for name in archive.entries)
+        name = the_document(names, path.name, definition)
+        if CONTENT_TYPES not in archive.entries:
+            findings.add("content-types-missing", f"{path.name} has no {CONTENT_TYPES}", file=path.name)
+        data = archive.read(name, MAX_BYTES)
+        files = tuple(sorted(archive.entries.values(), key=lambda entry: entry.path))
+    return _package(path, "archive", name, data, files, ZipSource(path), findings)
+
+
+def _from_folder(path: Path, findings: Findings) -> Package:
+    document = find_document(path, str(path))
+    files = tuple(entry for entry, _ in folder_entries(path))
+    return _package(path, "folder", document.name, _read(document), files, FolderSource(path), findings)
+
+
+def _from_document(path: Path, data: bytes, findings: Findings) -> Package:
+    return _package(path, "document", path.name, data, (), FolderSource(path.parent), findings)
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return stream.read(MAX_BYTES + 1)
+
+
+def _package(
+    path: Path, kind: Kind, name: str, data: bytes, files: tuple[Entry, ...], source: Source, findings: Findings
+) -> Package:
+    from harness.package.check import build_extension  # pydantic, which takes a while to import
+
+    document = read_json(data, name)
+    extension = build_extension(document)
+    location = (extension.data_package.location if extension.data_package else None) or ""
+    prefix = _location(location, name)
+    if kind == "document" and prefix:
+        folder = path.parent / prefix
+        if folder.is_dir() and not folder.is_symlink():
+            # pairs of the document and its folder; what else lies beside a bare document is not its business
+            files = tuple(
+                Entry(prefix + entry.path, entry.size, entry.executable) for entry, _ in folder_entries(folder)
+            )
+    payload = _payload(document, location, prefix, files, source)
+    findings.extend(document.findings)
+    title = extension.name or Path(name).stem
+    return Package(path, kind, title, document, extension, payload, files, tuple(findings.sorted()))
+
+
+def _location(location: str, where: str) -> str:
+    """``DataPackage.Location`` as the prefix of its files, "" when there is none."""
+    parts = [part for part in location.replace("\\", "/").split("/") if part not in ("", ".")]
+    if ".." in parts or ":" in location or location.startswith(("/", "\\")):
+        raise PackageError(
+            f"{where}: the payload location {location[:100]!r} leads out of the package",
+            hint="DataPackage.Location is a folder relative to the package's root",
+        )
+    return "/".join(parts) + "/" if parts else ""
+
+
+def _payload(document: Document, location: str, prefix: str, files: tuple[Entry, ...], source: Source) -> Payload:
+    found = [entry for entry in files if prefix and entry.path.startswith(prefix)]
+    if prefix and not found:
+        lower = prefix.lower()
+        found = [entry for entry in files if entry.path.lower().startswith(lower)]
+        if found:
+            prefix = found[0].path[: len(prefix)]
+        node = document.find("/DataPackage/Location") or document.root
+        if not found:
+            document.report("payload-missing", f"the payload folder {location[:100]!r} does not exist", node)
+    entries = tuple(Entry(entry.path[len(prefix) :], entry.size, entry.executable) for entry in found)
+    return Payload(location, entries, source, prefix)
