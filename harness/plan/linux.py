@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LinuxApplicationProfile.RunOnceCommands, with the rules of the real guest agent.
+
+Evidence: the source of microsoft/SCVMMLinuxGuestAgent (run-once configurator, command executor, SCXProcess) [SRC]:
+- commands run one after the other, in order; a failing one is logged and changes nothing, later ones still run;
+- no shell: the text is split by the tokenizer below and started by execvp, so ``|``, ``>`` and ``&&`` are arguments;
+- standard input is empty, the process is a group of its own, killed as a whole after 300 s; dying by any signal is
+  reported as a time-out;
+- HISTIGNORE=* is in the environment; it runs as root in the agent's working directory;
+- what cannot be started prints ``Failed to start child process 'NAME' errno=N`` on standard error and exits with 1.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from harness.package.findings import Findings
+from harness.plan.step import Event, Step
+
+if TYPE_CHECKING:
+    from harness.package.parameters import Parameters
+    from harness.package.reader import Package
+
+TIMEOUT: Final = 300.0
+WORKING_DIRECTORY: Final = "/"
+ACCOUNT: Final = "root"
+#: Where the payload is in a Linux guest, and the variable that says so: our addition, the platform had neither.
+PAYLOAD_FOLDER: Final = "/var/lib/vmrole/payload"
+PAYLOAD_VARIABLE: Final = "VMROLE_PAYLOAD"
+SOURCE: Final = "/ExtensionSettings/ApplicationProfile/LinuxApplicationProfile/RunOnceCommands"
+#: What the real agent does with a command of no tokens: execvp fails with EFAULT.
+EMPTY_EXIT_CODE: Final = 1
+EMPTY_STDERR: Final = "Failed to start child process '(null)' errno=14  "
+
+_SHELL_WORDS: Final = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"})
+
+
+def split_command(command: str) -> tuple[str, ...]:
+    """Split a command as the real agent does, surprises included.
+
+    Only the space separates; tab and line break are ordinary characters. A backslash makes a following ``"`` or ``\\``
+    plain and vanishes before every other character, in double quotes too; before ``'`` it stays *and* the quote still
+    counts; in single quotes it is plain. A space is never escaped. Only ordinary characters make a token: what consists
+    of quotes, quoted blanks and backslashes alone is no token of its own, it joins the front of the next one, or
+    vanishes at the end. A quote that is never closed runs to the end.
+    """
+    return _split(command)[0]
+
+
+def _split(command: str) -> tuple[tuple[str, ...], bool]:
+    """The tokens, and whether a quote is never closed."""
+    tokens: list[str] = []
+    token: list[str] = []
+    real = escaped = False  # an ordinary character is in the token; a backslash is pending
+    quote = ""
+    for character in command:
+        if character == "\\":
+            if escaped or quote == "'":
+                token.append(character)
+                escaped = False
+            else:
+                escaped = True
+        elif character == " ":
+            if quote:
+                token.append(character)
+            elif real:
+                tokens.append("".join(token))
+                token.clear()
+                real = False
+            escaped = False
+        elif character in "'\"":
+            if escaped and character == "'":
+                token.append("\\")
+                escaped = False
+            if escaped:
+                token.append(character)
+                escaped = False
+            elif quote == character:
+                quote = ""
+            elif quote:
+                token.append(character)
+            else:
+                quote = character
+        else:
+            token.append(character)
+            real = True
+            escaped = False
+    if real:
+        tokens.append("".join(token))
+    # the tokens become C strings
+    return tuple(text.partition("\0")[0] for text in tokens), bool(quote)
+
+
+def linux_steps(
+    package: Package, parameters: Parameters, event: Event, applicable: bool, findings: Findings
+) -> list[Step]:
+    """The run-once steps. They belong to the creation of an instance: updating and deleting run none [DOC, SRC]."""
+    if event not in ("deploy", "scale-out"):
+        return []
+    steps: list[Step] = []
+    environment = [("HISTIGNORE", "*")]
+    if package.payload:
+        environment.append((PAYLOAD_VARIABLE, PAYLOAD_FOLDER))
+    for index, command in enumerate(package.extension.linux.run_once_commands):
+        filled = parameters.fill(command)
+        argv = split_command(filled.text)
+        source = f"{SOURCE}/{index}"
+        _look(command, argv, source, package, findings)
+        steps.append(
+            Step(
+                id=f"run-once-{index + 1}",
+                name=filled.masked,
+                kind="run-once",
+                os="linux",
+                command=filled.masked,
+                command_line=filled.text,
+                argv=argv,
+                source=source,
+                applicable=applicable,
+                order=index + 1,
+                working_directory=WORKING_DIRECTORY,
+                account=ACCOUNT,
+                timeout=TIMEOUT,
+                on_failure="warn",
+                unresolved=filled.unresolved,
+                environment=tuple(environment),
+            )
+        )
+    return steps
+
+
+def _look(command: str, argv: tuple[str, ...], source: str, package: Package, findings: Findings) -> None:
+    """Findings about one command."""
+    node = package.document.find(source) or package.document.root
+    place = {"file": package.document.file, "pointer": source}
+    line, column = node.line, node.column
+    if not argv:
+        what = "the command has no argument that could be started"
+        findings.add("command-empty", what, hint="remove it", line=line, column=column, **place)
+    elif _split(command)[1]:
+        what = "a quote in the command is never closed"
+        findings.add("command-quote", what, hint="close it", line=line, column=column, **place)
+    shell = next((word for word in argv if word in _SHELL_WORDS or re.fullmatch(r"[0-9]?>{1,2}\S+", word)), None)
+    if shell is not None and argv[0].rpartition("/")[2] not in ("sh", "bash", "dash"):
+        what = f"{shell[:20]} is passed to {argv[0][:60]} as an argument: no shell reads this command"
+        hint = '/bin/sh -c "..." runs a shell'
+        findings.add("command-shell-syntax", what, hint=hint, line=line, column=column, **place)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``make_plan``: from a package and its parameters to the steps, without touching anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.errors import PackageError
+from harness.masking import Masker
+from harness.package.findings import Findings
+from harness.plan.linux import linux_steps
+from harness.plan.step import OS, Event, Plan, Step
+from harness.plan.windows import windows_steps
+
+if TYPE_CHECKING:
+    from harness.package.parameters import Parameters
+    from harness.package.reader import Package
+
+
+def make_plan(
+    package: Package,
+    parameters: Parameters,
+    *,
+    os: OS,
+    event: Event = "deploy",
+    instance: int = 1,
+    strict: bool = True,
+) -> Plan:
+    """The steps of ``event`` on instance ``instance`` (from 1) of a guest that runs ``os``.
+
+    Steps for the other system are in the plan and not applicable. With ``strict`` raises PackageError when no step is
+    applicable, or when one that is has a parameter without a value; without it such steps are only marked.
+    """
+    findings = Findings()
+    linux = linux_steps(package, parameters, event, os == "linux", findings)
+    windows = windows_steps(package, parameters, event, instance, os == "windows")
+    steps = [*linux, *windows] if os == "linux" else [*windows, *linux]
+    masker = Masker(parameters.secrets)
+    steps = [_masked(step, masker) for step in steps]
+    if strict:
+        _require(package, steps, os, event)
+    for step in steps:
+        if step.unresolved and not step.applicable:
+            node = package.document.find(step.source) or package.document.root
+            findings.add(
+                "parameter-unresolved",
+                f"the {step.os} step {step.id} uses {_names(step.unresolved)} without a value; it does not run here",
+                hint=_how(step.unresolved),
+                file=package.document.file,
+                pointer=step.source,
+                line=node.line,
+                column=node.column,
+            )
+    return Plan(os, event, instance, tuple(steps), tuple(findings))
+
+
+def _masked(step: Step, masker: Masker) -> Step:
+    """Secrets that the document itself has in plain text are no parameters: they are found by text."""
+    return replace(step, name=masker.text(step.name), command=masker.text(step.command))
+
+
+def _require(package: Package, steps: list[Step], os: OS, event: Event) -> None:
+    mine = [step for step in steps if step.applicable]
+    if not mine:
+        others = f"; all its {len(steps)} steps are for {steps[0].os}" if steps else ""
+        during = "" if event == "deploy" else f" at {event}"
+        raise PackageError(
+            f"{package.name} has nothing to run on {os}{during}{others}",
+            hint="choose an image of the other system" if steps else "an extension has RunOnceCommands or scripts",
+        )
+    missing = dict.fromkeys(name for step in mine for name in step.unresolved)
+    if missing:
+        step = next(step for step in mine if step.unresolved)
+        word = "has" if len(missing) == 1 else "have"
+        raise PackageError(
+            f"{_names(tuple(missing))} {word} no value, and the step {step.id} of {package.name} needs it",
+            hint=f"give it with {_how(tuple(missing))}",
+        )
+
+
+def _names(names: tuple[str, ...]) -> str:
+    word = "the parameter" if len(names) == 1 else "the parameters"
+    return f"{word} {', '.join(name[:60] for name in names[:10])}"
+
+
+def _how(names: tuple[str, ...]) -> str:
+    return " ".join(f"-p {name[:60]}=..." for name in names[:10])

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a plan is made of. A step is complete: whoever executes it needs nothing of the document any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.package.findings import Finding
+
+OS = Literal["linux", "windows"]
+Event = Literal["deploy", "update", "scale-out", "delete"]
+Kind = Literal[
+    "run-once", "feature", "script", "script-application", "sql-deployment", "web-deploy", "sql-dac", "sql-script"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """Who runs a step; ``password`` is secret and may be empty (built-in accounts)."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"Credential(user={self.user!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that is done in the guest.
+
+    ``id`` is unique in the plan and stays the same when other steps are edited. ``argv`` is what is started, without
+    a shell: the tokens of a Linux command (empty when it has none), None where something else than a program start is
+    planned. ``command_line`` is the author's text with parameters filled in and may hold secrets; ``command`` is the
+    same with secrets masked and is the one to show, log and report.
+
+    ``environment`` is added to what the guest gives a process. ``timeout`` is in seconds, None is none. ``reboot`` says
+    in words when the guest restarts after it: "never", "always", or "exit code 3010, 1641". ``on_failure`` is what a
+    failure does to the run. ``source`` is a JSON pointer into the document. ``applicable`` is False for steps of
+    another operating system; ``unresolved`` are parameters without a value, whose placeholders stay in the texts.
+    """
+
+    id: str
+    name: str
+    kind: Kind
+    os: OS
+    command: str
+    command_line: str
+    source: str
+    applicable: bool
+    argv: tuple[str, ...] | None = None
+    script_type: str | None = None
+    order: int | None = None
+    working_directory: str | None = None
+    account: str
+    credential: Credential | None = None
+    stdin: bytes = b""
+    timeout: float | None = None
+    reboot: str = "never"
+    on_failure: Literal["fail", "warn"] = "fail"
+    payload_id: str | None = None
+    unresolved: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The members that `plan --json` shows; nothing secret is among them."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": self.kind,
+            "command": self.command,
+            "script_type": self.script_type,
+            "order": self.order,
+            "working_directory": self.working_directory,
+            "account": self.account,
+            "timeout": self.timeout,
+            "reboot": self.reboot,
+            "source": self.source,
+            "applicable": self.applicable,
+            "unresolved": list(self.unresolved),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps of one event on one instance, in the order of their execution; those of another system come last."""
+
+    os: OS
+    event: Event
+    instance: int
+    steps: tuple[Step, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def applicable(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.applicable)
+
+    def step(self, id: str) -> Step | None:
+        return next((step for step in self.steps if step.id == id), None)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"steps": [step.as_json() for step in self.steps]}
