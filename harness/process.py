@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -17,6 +19,26 @@ from harness.deadline import Deadline
 from harness.errors import CommandError
 
 _TAIL = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this host that a process runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+def find_account(name: str) -> Account | None:
+    """The account ``name``, or None when this host has no such user."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    groups = tuple(g.gr_gid for g in grp.getgrall() if name in g.gr_mem)
+    return Account(name, entry.pw_uid, entry.pw_gid, groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +65,12 @@ def run(
     cwd: Path | None = None,
     ok: Sequence[int] = (0,),
     output: Path | None = None,
+    account: Account | None = None,
 ) -> Completed:
     """Run ``argv`` to its end and return it.
 
     ``env`` is added to a minimal environment (PATH, HOME, LANG=C.UTF-8, TMPDIR). ``output`` is a log file that receives
-    both streams instead of the result. Secrets go through ``stdin`` or files, never through argv.
+    both streams instead of the result. ``account`` drops root's rights first. Secrets go through ``stdin`` or files, never through argv.
     Raises CommandError when the program is missing, exits with a code outside ``ok``, or outlives ``deadline``
     (its whole process group is then killed).
     """
@@ -72,6 +95,9 @@ def run(
                 env=full | dict(env or {}),
                 cwd=cwd,
                 start_new_session=True,
+                user=account.uid if account else None,
+                group=account.gid if account else None,
+                extra_groups=account.groups if account else None,
             )
         )
         try:

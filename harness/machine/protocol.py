@@ -124,15 +124,19 @@ class Machine(Protocol):
     def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
         """Files of a guest that does not answer, read from its disk offline and never mounted: it is powered off."""
 
-    def keep(self, hours: float) -> None:
-        """Let it outlive this process, for at most ``hours``."""
+    def why_paused(self) -> str | None:
+        """A sentence when the hypervisor stopped the guest on its own: the host's disk is full, or an I/O error."""
+
+    def keep(self, hours: float, *, run: str | None = None, access: dict[str, str | int] | None = None) -> None:
+        """Let it outlive this process, for at most ``hours``. ``access`` is what `shell` needs to reach it; it is kept
+        in the private state folder."""
 
 
 class Hypervisor(Protocol):
     """Makes machines on one connection."""
 
-    @property
-    def accelerator(self) -> Accelerator: ...
+    def accelerator(self, image: Image) -> Accelerator:
+        """What will execute guests of ``image``, and why."""
 
     def machine(self, spec: MachineSpec, *, deadline: Deadline) -> AbstractContextManager[Machine]:
-        """Define and start; power-on is when the context is entered."""
+        """Define and start; power-on is when the context is entered, and nothing is left when it ends."""
