@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The instance medium: the ISO that a generalized guest becomes a machine from (docs/instance-medium.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import pycdlib
+import pycdlib.dates
+import pycdlib.headervd
+import pycdlib.pycdlib
+import pycdlib.pycdlibexception
+import pycdlib.utils
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from harness.errors import HarnessError, HostError, PackageError
+from harness.run.answer import Answer
+
+LABEL = "VMROLE"
+_JOLIET_NAME = 64
+"""Characters of a Joliet name. Windows guests see those; Linux guests mount Rock Ridge, which has the whole name."""
+_JOLIET_PATH = 240
+"""Bytes of a Joliet path, by its standard; Windows opens nothing deeper."""
+_NAME_BYTES = 255
+_JOLIET_FORBIDDEN = frozenset('*/:;?\\"<>|')
+
+
+@dataclass(frozen=True, slots=True)
+class SshKeyPair:
+    """An SSH key: ``private`` in OpenSSH's own PEM format (a secret), ``public`` as one line."""
+
+    private: bytes = field(repr=False)
+    public: str
+
+
+def make_ssh_keypair(comment: str = "") -> SshKeyPair:
+    """A new ed25519 key."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return SshKeyPair(private, f"{public.decode('ascii')} {comment}".strip())
+
+
+def build_medium(
+    path: Path, *, answer: Answer, host_key: SshKeyPair, components: Path, payload_root: Path | None = None
+) -> None:
+    """Write the medium to ``path``, which must not exist; it is never readable by anybody else.
+
+    ``components`` is the folder with ``VERSION`` and ``vmrole-components``. The same arguments give the same bytes.
+    Raises PackageError for a payload no medium can carry and HostError when it cannot be written; then no file is left.
+    """
+    with _clock(answer.time), contextlib.ExitStack() as open_files:
+        iso = pycdlib.PyCdlib()
+        # Level 4: no limit on the depth of folders, so that nothing has to be relocated. Joliet for Windows guests.
+        iso.new(interchange_level=4, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
+        open_files.callback(iso.close)
+        root = _Folder(iso)
+        root.file("answer.conf", answer.render(), 0o600)
+        ssh = root.folder("ssh")
+        ssh.file("host_ed25519", host_key.private, 0o600)
+        ssh.file("host_ed25519.pub", host_key.public.encode() + b"\n", 0o644)
+        if answer.certificates:
+            folder = root.folder("certificates")
+            for name, data in sorted(_certificates(answer).items()):
+                folder.file(name, data, 0o600 if name.endswith(".prv") else 0o644)
+        parts = root.folder("components")
+        parts.file("VERSION", components / "VERSION", 0o644)
+        parts.file("vmrole-components", components / "vmrole-components", 0o755)
+        if payload_root is not None:
+            _payload(root.folder("payload"), payload_root)
+        with _new_file(path) as file:
+            iso.write_fp(file)
+
+
+def _certificates(answer: Answer) -> dict[str, bytes]:
+    """File names and contents; the same certificate may go into several stores, with its key for one of them."""
+    files: dict[str, bytes] = {}
+    for certificate in answer.certificates:
+        files[f"{certificate.thumbprint}.crt"] = certificate.crt_pem
+        if certificate.key_pem is not None:
+            files[f"{certificate.thumbprint}.prv"] = certificate.key_pem
+    return files
+
+
+def _payload(folder: _Folder, source: Path) -> None:
+    """Copy a tree; links were refused when the package was read, so that one here is a change behind our back."""
+    try:
+        with os.scandir(source) as entries:
+            # By bytes: the order must not depend on the host's file system or locale.
+            found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
+        for entry in found:
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                _payload(folder.folder(entry.name), Path(entry.path))
+            elif stat.S_ISREG(mode):
+                folder.file(entry.name, Path(entry.path), 0o755 if mode & 0o111 else 0o644)
+            else:
+                raise PackageError(
+                    f"the payload has {entry.path}, which is neither a file nor a folder", hint="take it out"
+                )
+    except OSError as error:
+        raise HostError(f"the payload {source} cannot be read: {error.strerror}") from None
+
+
+class _Folder:
+    """A folder of the medium, under its three names: ISO 9660 (nobody's), Rock Ridge (Linux), Joliet (Windows)."""
+
+    def __init__(self, iso: Any, iso_path: str = "", joliet_path: str | None = "") -> None:
+        self._iso = iso
+        self._iso_path = iso_path
+        self._joliet_path = joliet_path
+        """None: too deep for Joliet, it and all below are in Rock Ridge only."""
+        self._count = 0
+        self._joliet_names: set[str] = set()
+
+    def folder(self, name: str) -> _Folder:
+        names = self._names(name, "D")
+        with _mapped(name):
+            self._iso.add_directory(names.iso, rr_name=name, joliet_path=names.joliet, file_mode=stat.S_IFDIR | 0o755)
+        return _Folder(self._iso, names.iso, names.joliet)
+
+    def file(self, name: str, content: bytes | Path, mode: int) -> None:
+        names = self._names(name, "F")
+        options = {
+            "iso_path": f"{names.iso}.;1",
+            "rr_name": name,
+            "joliet_path": names.joliet,
+            "file_mode": stat.S_IFREG | mode,
+        }
+        with _mapped(name):
+            if isinstance(content, bytes):
+                self._iso.add_fp(io.BytesIO(content), len(content), **options)
+            else:
+                # Opened when it is written, so that thousands of files do not need thousands of descriptors.
+                self._iso.add_file(str(content), **options)
+
+    def _names(self, name: str, kind: str) -> SimpleNamespace:
+        try:
+            size = len(name.encode("utf-8"))
+        except UnicodeEncodeError:
+            raise PackageError(
+                f"the payload has a file name that is not UTF-8: {os.fsencode(name)!r}", hint="rename it"
+            ) from None
+        if size > _NAME_BYTES:  # some file systems of hosts allow more than Linux guests do
+            raise PackageError(f"the payload has a file name of more than {_NAME_BYTES} bytes: {name}")
+        # Numbered, because cutting names to what ISO 9660 allows makes them collide. Both other trees have the name.
+        self._count += 1
+        joliet = None
+        if self._joliet_path is not None:
+            joliet = f"{self._joliet_path}/{self._joliet_name(name)}"
+            if len(joliet.encode("utf-16-be")) > _JOLIET_PATH:
+                joliet = None
+        return SimpleNamespace(iso=f"{self._iso_path}/{kind}{self._count:07}", joliet=joliet)
+
+    def _joliet_name(self, name: str) -> str:
+        """``name`` without what Joliet forbids, shortened before its extension, unique without regard to case."""
+        clean = "".join("_" if c in _JOLIET_FORBIDDEN or ord(c) < 32 or ord(c) > 0xFFFF else c for c in name)
+        stem, dot, extension = clean.rpartition(".")
+        if not dot or not stem or len(extension) > 16:
+            stem, dot, extension = clean, "", ""
+        number = 0
+        while True:
+            mark = f"~{number}" if number else ""
+            wanted = stem[: _JOLIET_NAME - len(mark) - len(dot) - len(extension)] + mark + dot + extension
+            if wanted.casefold() not in self._joliet_names:
+                self._joliet_names.add(wanted.casefold())
+                return wanted
+            number += 1
+
+
+@contextlib.contextmanager
+def _mapped(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostError(f"{error.filename or name} cannot be read: {error.strerror or error}") from None
+    except pycdlib.pycdlibexception.PyCdlibException as error:
+        raise HarnessError(f"{name!r} cannot be put on the instance medium: {error}") from error
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that is private from its first moment, whole or not there at all."""
+    try:
+        # Not by umask, and O_EXCL: what is there already may be a link to somewhere else.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HostError(f"the instance medium {path} cannot be made: {error.strerror}") from None
+    try:
+        with open(descriptor, "w+b") as file:  # noqa: PTH123 (a descriptor)
+            os.fchmod(descriptor, 0o600)
+            yield file
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise HostError(
+                f"the instance medium {path} cannot be written: {error.strerror or error}",
+                hint="'vmrole doctor' shows where space is needed",
+            ) from None
+        if isinstance(error, pycdlib.pycdlibexception.PyCdlibException):
+            raise HarnessError(f"the instance medium cannot be written: {error}") from error
+        raise
+
+
+_clock_lock = threading.Lock()
+_CLOCKED = (pycdlib.pycdlib, pycdlib.headervd, pycdlib.dates, pycdlib.utils)
+
+
+@contextlib.contextmanager
+def _clock(now: float) -> Iterator[None]:
+    """Make pycdlib, and nothing else, see ``now`` and UTC.
+
+    It takes no time as a parameter, and writes the host's time zone into every entry. What is replaced is the name
+    ``time`` inside its own modules, not the module; media are short, so they are simply made one at a time.
+    """
+    fixed = SimpleNamespace(
+        time=lambda: now,
+        localtime=lambda seconds=None: time.gmtime(now if seconds is None else seconds),
+        gmtime=lambda seconds=None: time.gmtime(now if seconds is None else seconds),
+        strftime=time.strftime,
+        strptime=time.strptime,
+        struct_time=time.struct_time,
+    )
+    with _clock_lock:
+        for module in _CLOCKED:
+            vars(module)["time"] = fixed
+        try:
+            yield
+        finally:
+            for module in _CLOCKED:
+                vars(module)["time"] = time

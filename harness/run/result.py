@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The result of a run as result.json has it, field for field, and the verdict that follows from it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from harness.errors import Blame, HarnessError, VmRoleError
+from harness.machine.protocol import Accelerator
+from harness.run.readback import Observation
+
+SCHEMA = 1
+MAX_TEXT = 64 * 1024
+"""Bytes of a stream that go into result.json; the run directory has the whole stream."""
+
+
+class Outcome(StrEnum):
+    """What became of one step."""
+
+    succeeded = "succeeded"
+    warned = "warned"
+    failed = "failed"
+    timed_out = "timed_out"
+    skipped = "skipped"
+    not_applicable = "not_applicable"
+    not_executable = "not_executable"
+
+
+class Verdict(StrEnum):
+    """What became of the run."""
+
+    succeeded = "succeeded"
+    warnings = "warnings"
+    incomplete = "incomplete"
+    failed = "failed"
+    error = "error"
+    interrupted = "interrupted"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def iso(moment: datetime | None) -> str | None:
+    """UTC ISO 8601 with milliseconds and Z."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def text_of(data: bytes, limit: int = MAX_TEXT) -> str:
+    """A guest's stream as text: UTF-8 read leniently, the middle left out past ``limit`` bytes, and saying so."""
+    if len(data) <= limit:
+        return data.decode("utf-8", "replace")
+    half = limit // 2
+    head, tail = data[:half].decode("utf-8", "replace"), data[-half:].decode("utf-8", "replace")
+    return f"{head}\n[... {len(data) - 2 * half} bytes left out ...]\n{tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """The image a run used."""
+
+    name: str
+    key: str
+    stand_in: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateResult:
+    """A certificate in the machine; ``path`` is a path of the guest."""
+
+    thumbprint: str
+    store: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class LocalResourceResult:
+    """A local resource in the machine; ``path`` is a path of the guest."""
+
+    name: str
+    path: str
+    size_mb: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseResult:
+    """A phase of one instance; ``seconds`` is None while it lasts."""
+
+    name: str
+    started: datetime
+    seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "started": iso(self.started), "seconds": _seconds(self.seconds)}
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step; what did not run has no exit code, start or duration. Streams are text, shortened by ``text_of``."""
+
+    id: str
+    name: str
+    kind: str
+    outcome: Outcome
+    command: str = ""
+    exit_code: int | None = None
+    stdout: str = ""
+    stderr: str = ""
+    started: datetime | None = None
+    seconds: float | None = None
+    after_unexecuted: bool = False
+    finding: str | None = None
+    """Why the outcome is what it is, one sentence; None for plain success."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "name": self.name,
+            "kind": self.kind,
+            "outcome": str(self.outcome),
+            "command": self.command,
+            "exit_code": self.exit_code,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "started": iso(self.started),
+            "seconds": _seconds(self.seconds),
+            "after_unexecuted": self.after_unexecuted,
+            "finding": self.finding,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceResult:
+    """One machine of the run."""
+
+    id: str
+    specialization: tuple[Observation, ...] = ()
+    certificates: tuple[CertificateResult, ...] = ()
+    local_resources: tuple[LocalResourceResult, ...] = ()
+    phases: tuple[PhaseResult, ...] = ()
+    steps: tuple[StepResult, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "specialization": [
+                {"name": o.name, "wanted": o.wanted, "observed": o.observed, "ok": o.ok, "provable": o.provable}
+                for o in self.specialization
+            ],
+            "certificates": [{"thumbprint": c.thumbprint, "store": c.store, "path": c.path} for c in self.certificates],
+            "local_resources": [{"name": r.name, "path": r.path, "size_mb": r.size_mb} for r in self.local_resources],
+            "phases": [phase.to_json() for phase in self.phases],
+            "steps": [step.to_json() for step in self.steps],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The whole run. ``image`` and ``accelerator`` are None when it ended before they were known."""
+
+    run: str
+    started: datetime
+    image: ImageFacts | None
+    accelerator: Accelerator | None
+    verdict: Verdict
+    blame: Blame | None
+    summary: str
+    instances: tuple[InstanceResult, ...] = field(default=())
+    forked: bool = False
+    fork_reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """result.json of the contracts, not masked. Every key is always there."""
+        image, accelerator = self.image, self.accelerator
+        return {
+            "schema": SCHEMA,
+            "run": self.run,
+            "started": iso(self.started),
+            "image": {
+                "name": image.name if image else None,
+                "key": image.key if image else None,
+                "stand_in": image.stand_in if image else False,
+            },
+            "accelerator": {
+                "kind": accelerator.kind if accelerator else None,
+                "reason": accelerator.reason if accelerator else None,
+            },
+            "forked": self.forked,
+            "fork_reason": self.fork_reason,
+            "verdict": str(self.verdict),
+            "blame": self.blame,
+            "summary": self.summary,
+            "instances": [instance.to_json() for instance in self.instances],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How a run ended, and what the command returns for it."""
+
+    verdict: Verdict
+    blame: Blame | None
+    summary: str
+    exit_code: int
+
+
+def conclude(
+    instances: Sequence[InstanceResult],
+    *,
+    error: BaseException | None = None,
+    warnings: int = 0,
+    strict: bool = False,
+    allow_unexecuted: bool = False,
+    signum: int | None = None,
+) -> Conclusion:
+    """The verdict of a run, its blame, one sentence, and the exit code of the contracts.
+
+    ``error`` is what ended it early, ``warnings`` counts warnings that are not steps, ``signum`` is the signal that
+    interrupted it. Interrupted goes before failed, then error, incomplete, warnings, succeeded. A step that was cut
+    off by an error (``failed`` without an exit code) is that error's, not the extension's.
+    """
+    if signum is not None or isinstance(error, KeyboardInterrupt):
+        number = signum or signal.SIGINT
+        return Conclusion(
+            Verdict.interrupted, None, f"the run was interrupted by {signal.Signals(number).name}", 128 + number
+        )
+    steps = [step for instance in instances for step in instance.steps]
+    broken = [step for step in steps if step.outcome in (Outcome.failed, Outcome.timed_out)]
+    proven = [step for step in broken if step.exit_code is not None or step.outcome is Outcome.timed_out]
+    if proven or (broken and error is None):
+        first = (proven or broken)[0]
+        return Conclusion(Verdict.failed, "extension", _what_failed(first), 1)
+    if error is not None:
+        return _from_error(error)
+    unexecuted = [step for step in steps if step.outcome is Outcome.not_executable]
+    warned = [step for step in steps if step.outcome is Outcome.warned]
+    unlike = [seen for instance in instances for seen in instance.specialization if not seen.ok and seen.provable]
+    count = warnings + len(warned) + len(unlike)
+    if unexecuted:
+        code = 1 if strict and count else 0 if allow_unexecuted else 4
+        said = f"nothing failed, but {_count(len(unexecuted), 'step')} could not be executed here"
+        return Conclusion(Verdict.incomplete, None, said, code)
+    ran = _count(sum(step.outcome in (Outcome.succeeded, Outcome.warned) for step in steps), "step")
+    if count:
+        why = f": {_what_failed(warned[0])}" if warned else ""
+        said = f"{ran} ran with {_count(count, 'warning')}{why}"
+        return Conclusion(Verdict.warnings, "extension" if strict and warned else None, said, 1 if strict else 0)
+    return Conclusion(Verdict.succeeded, None, f"{ran} succeeded", 0)
+
+
+def _from_error(error: BaseException) -> Conclusion:
+    if not isinstance(error, VmRoleError):
+        # Only errors of our own are raised on purpose; anything else is a bug.
+        error = HarnessError(f"unexpected {type(error).__name__}: {error}")
+    verdict = Verdict.failed if error.blame == "extension" else Verdict.error
+    return Conclusion(verdict, error.blame, error.message, error.exit_code)
+
+
+def _what_failed(step: StepResult) -> str:
+    if step.outcome is Outcome.timed_out:
+        what = f"step {step.id} was stopped at its time-out"
+    elif step.exit_code is None:
+        what = f"step {step.id} failed"
+    else:
+        what = f"step {step.id} {'warned' if step.outcome is Outcome.warned else 'failed'} with exit code "
+        what += str(step.exit_code)
+    return f"{what}: {step.finding}" if step.finding else what
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
