@@ -202,12 +202,13 @@ def check_duplicates(resources: Iterable[LocalResource]) -> None:
     """Raise UsageError for two local resources whose names differ in nothing, or only in case."""
     seen: dict[str, str] = {}
     for resource in resources:
-        other = seen.setdefault(resource.name.casefold(), resource.name)
-        if other is not resource.name:
+        other = seen.get(resource.name.casefold())
+        if other is not None:
             same = "twice" if other == resource.name else f"and as {other!r}, which differs only in case"
             raise UsageError(
                 f"the local resource {resource.name!r} is asked for {same}", hint="give each a name of its own"
             )
+        seen[resource.name.casefold()] = resource.name
 
 
 def random_password(length: int = 20) -> str:

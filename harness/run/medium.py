@@ -29,7 +29,8 @@ from harness.run.answer import Answer
 
 LABEL = "VMROLE"
 _JOLIET_NAME = 64
-"""Characters of a Joliet name. Windows guests see those; Linux guests mount Rock Ridge, which has the whole name."""
+"""Of a Joliet name; characters by its standard, but pycdlib counts bytes of UTF-8. Windows guests see these names;
+Linux guests mount Rock Ridge, which has the whole name."""
 _JOLIET_PATH = 240
 """Bytes of a Joliet path, by its standard; Windows opens nothing deeper."""
 _NAME_BYTES = 255
@@ -169,12 +170,15 @@ class _Folder:
         """``name`` without what Joliet forbids, shortened before its extension, unique without regard to case."""
         clean = "".join("_" if c in _JOLIET_FORBIDDEN or ord(c) < 32 or ord(c) > 0xFFFF else c for c in name)
         stem, dot, extension = clean.rpartition(".")
-        if not dot or not stem or len(extension) > 16:
+        if not dot or not stem or len(extension.encode()) > 16:
             stem, dot, extension = clean, "", ""
         number = 0
         while True:
             mark = f"~{number}" if number else ""
-            wanted = stem[: _JOLIET_NAME - len(mark) - len(dot) - len(extension)] + mark + dot + extension
+            end = f"{mark}{dot}{extension}"
+            # Whole characters only.
+            room = _JOLIET_NAME - len(end.encode())
+            wanted = stem.encode()[:room].decode("utf-8", "ignore") + end
             if wanted.casefold() not in self._joliet_names:
                 self._joliet_names.add(wanted.casefold())
                 return wanted

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collecting logs: from a guest that answers, or from the disk of one that does not.
+
+Names of the guest never choose paths on the host: files are numbered, and an index says what they were called.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from harness.deadline import Deadline
+from harness.errors import GuestError
+from harness.guest.protocol import Guest
+from harness.machine.protocol import Machine
+
+MAX_FILE = 4 * 1024 * 1024
+MAX_FILES = 500
+MAX_ALL = 32 * 1024 * 1024
+SECONDS = 60.0
+
+_COMMANDS = {
+    "journal.log": ("journalctl", "--boot", "--no-pager", "--output=short-iso", "--lines=5000"),
+    "dmesg.log": ("dmesg", "--kernel"),
+    "mounts.txt": ("findmnt", "--noheadings", "--list"),
+}
+_FOLDERS = ("/resources/DiagnosticStore", "/var/log")
+_OFFLINE = (
+    "/var/log/syslog",
+    "/var/log/messages",
+    "/var/log/kern.log",
+    "/var/log/dpkg.log",
+    "/var/lib/vmrole/agent.log",
+    "/etc/hostname",
+    "/etc/fstab",
+)
+_SUFFIXES = {".log", ".txt", ".xml", ".json", ".csv", ".html"}
+
+Mask = Callable[[bytes], bytes]
+
+
+def collect(guest: Guest, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
+    """Write the guest's logs to ``folder``; returns sentences about what could not be had."""
+    limit = deadline.within(SECONDS)
+    folder.mkdir(exist_ok=True)
+    missing = []
+    for name, argv in _COMMANDS.items():
+        try:
+            done = guest.run(argv, deadline=limit, timeout=20, max_output=MAX_FILE)
+        except GuestError as error:
+            return [f"the guest's logs could not be collected: {error.message}"]
+        if done.exit_code == 0:
+            (folder / name).write_bytes(mask(done.stdout))
+        else:
+            missing.append(f"{argv[0]} gave no {name}")
+    index: dict[str, str] = {}
+    try:
+        for source in _FOLDERS:
+            _take_folder(guest, source, folder, index, mask=mask, deadline=limit)
+    except GuestError as error:
+        missing.append(f"some of the guest's logs could not be collected: {error.message}")
+    if index:
+        (folder / "index.json").write_text(mask(json.dumps(index, indent=1).encode()).decode("utf-8", "replace") + "\n")
+    return missing
+
+
+def collect_offline(machine: Machine, folder: Path, *, mask: Mask) -> None:
+    """Write what the disk of a powered-off guest has to ``folder``, and an index."""
+    index: dict[str, str] = {}
+    for path, content in machine.read_disk(_OFFLINE, limit=MAX_FILE):
+        _put(folder, path, content, index, mask)
+    if index:
+        (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
+
+
+def _take_folder(
+    guest: Guest, source: str, folder: Path, index: dict[str, str], *, mask: Mask, deadline: Deadline
+) -> None:
+    """One archive, read in memory; links, devices and what is too large stay behind."""
+    argv = ("tar", "-C", source, "--exclude=./journal", "--exclude=./lost+found", "--warning=none", "-cf", "-", ".")
+    done = guest.run(argv, deadline=deadline, timeout=30, max_output=MAX_ALL)
+    if not done.stdout:
+        return
+    try:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout), mode="r:") as archive:
+            for member in archive:
+                if len(index) >= MAX_FILES:
+                    return
+                if member.isfile() and 0 < member.size <= MAX_FILE and (stream := archive.extractfile(member)):
+                    _put(folder, str(PurePosixPath(source) / member.name), stream.read(), index, mask)
+    except tarfile.TarError:
+        return  # cut off at the cap: what came before is kept
+
+
+def _put(folder: Path, path: str, content: bytes, index: dict[str, str], mask: Mask) -> None:
+    folder.mkdir(exist_ok=True)
+    suffix = PurePosixPath(path).suffix.lower()
+    name = f"file-{len(index) + 1:03d}{suffix if suffix in _SUFFIXES else ''}"
+    (folder / name).write_bytes(mask(content))
+    index[name] = path[:400]

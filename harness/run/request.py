@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a user asks for: a machine, and what is to be run in it. Complete and checked; nothing is looked up later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.package.reader import Package
+from harness.plan import Plan
+from harness.run.answer import LocalResource
+from harness.run.certificates import Certificate
+
+DIAGNOSTICS = LocalResource("DiagnosticStore", 100)
+"""The system local storage that diagnostic data goes to (seed 000: "the components also create ..."; its name and size
+are knowledge of worker roles)."""
+
+NAME_PATTERN = "VMROLE-*"
+
+Keep = Literal["always", "failed", "never"]
+
+KEEP_HOURS = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRequest:
+    """A specialised machine. ``administrator_password`` None is a random one; ``memory_mb`` None the image's own."""
+
+    image: str
+    memory_mb: int | None = None
+    cpus: int = 2
+    network: Literal["none", "nat"] = "none"
+    computer_name: str = NAME_PATTERN
+    administrator_password: str | None = None
+    certificates: tuple[Certificate, ...] = ()
+    local_resources: tuple[LocalResource, ...] = ()
+    instance: int = 1
+    connect: str | None = None
+
+    @property
+    def all_local_resources(self) -> tuple[LocalResource, ...]:
+        """Those asked for and the diagnostics store, unless that was asked for in another size."""
+        asked = {resource.name.lower() for resource in self.local_resources}
+        return self.local_resources if DIAGNOSTICS.name.lower() in asked else (*self.local_resources, DIAGNOSTICS)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        own = (self.administrator_password,) if self.administrator_password else ()
+        return own + tuple(secret for certificate in self.certificates for secret in certificate.secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A run of ``package`` after ``plan``. ``timeout`` is for the whole run, in seconds."""
+
+    machine: MachineRequest
+    package: Package
+    plan: Plan
+    output: Path
+    keep: Keep = "never"
+    strict: bool = False
+    allow_unexecuted: bool = False
+    timeout: float | None = None
+    secrets: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
