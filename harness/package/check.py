@@ -14,6 +14,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from harness.errors import PackageError
+from harness.package.credentials import is_credential, is_password, password
 from harness.package.jsontree import Document, Node
 from harness.package.models import Model, ResourceExtension
 from harness.package.substitution import placeholders
@@ -66,6 +67,7 @@ def build_extension(document: Document) -> ResourceExtension:
     _check_payloads(extension, document)
     _check_parameters(extension, document)
     _check_script_types(document)
+    _check_secrets(document)
     return extension
 
 
@@ -256,6 +258,14 @@ def _check_script_types(document: Document) -> None:
             continue
         if node.value.strip().lower() not in SCRIPT_TYPES:
             document.report("script-type", f"{node.value[:60]!r} is no script type; the script is never run", node)
+
+
+def _check_secrets(document: Document) -> None:
+    for node in document.root.walk():
+        secret = (is_credential(node) and password(node.value)) or (is_password(node) and node.value)
+        if secret and not placeholders(node.value):
+            what = f"the password of {node.key} is written in the document"
+            document.report("secret-in-plain-text", what, node, hint="declare a Credential or SecureString parameter")
 
 
 def _check_parameters(extension: ResourceExtension, document: Document) -> None:

@@ -14,20 +14,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import PackageError, UsageError
 from harness.masking import MASK
+from harness.package.credentials import is_credential, is_password, password
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
 from harness.package.substitution import Substituted, placeholders, substitute
 
 if TYPE_CHECKING:
     from harness.package.reader import Package
-
-#: Members whose values are credentials, and those that are passwords, in lower case.
-_CREDENTIAL_MEMBER: Final = re.compile(r"(?i)(?:script|sql\w*)credentials?")
-_PASSWORD_MEMBERS: Final = frozenset({"password", "sapassword", "packagepassword"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +121,19 @@ def declared_parameters(package: Package) -> tuple[Declared, ...]:
         if isinstance(node.value, str):
             for name in placeholders(node.value):
                 if name not in found:
-                    secret = isinstance(node.key, str) and _CREDENTIAL_MEMBER.fullmatch(node.key) is not None
-                    found[name] = Declared(name, "credential" if secret else "string", False)
+                    kind = "credential" if is_credential(node) else "securestring" if is_password(node) else "string"
+                    found[name] = Declared(name, kind, False)
     return tuple(found.values())
-
-
-def password(credential: str) -> str:
-    """The part of a credential behind its first colon; "" when there is none."""
-    return credential.partition(":")[2]
 
 
 def document_secrets(document: Document, parameters: Parameters) -> tuple[str, ...]:
     """Passwords that the document has in plain text, or makes of parameters, each once."""
     found: dict[str, None] = {}
     for node in document.root.walk():
-        if not isinstance(node.key, str) or not isinstance(node.value, str):
-            continue
-        credential = _CREDENTIAL_MEMBER.fullmatch(node.key) is not None
-        if not credential and node.key.lower() not in _PASSWORD_MEMBERS:
-            continue
-        filled = parameters.fill(node.value)
-        if not filled.unresolved:
-            found[password(filled.text) if credential else filled.text] = None
+        if is_credential(node) or is_password(node):
+            filled = parameters.fill(node.value)
+            if not filled.unresolved:
+                found[password(filled.text) if is_credential(node) else filled.text] = None
     return tuple(secret for secret in found if secret)
 
 

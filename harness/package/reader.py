@@ -140,13 +140,29 @@ def _location(location: str, where: str) -> str:
 
 def _payload(document: Document, location: str, prefix: str, files: tuple[Entry, ...], source: Source) -> Payload:
     found = [entry for entry in files if prefix and entry.path.startswith(prefix)]
-    if prefix and not found:
-        lower = prefix.lower()
-        found = [entry for entry in files if entry.path.lower().startswith(lower)]
-        if found:
-            prefix = found[0].path[: len(prefix)]
-        node = document.find("/DataPackage/Location") or document.root
+    if prefix and not found:  # Windows finds the folder in other letters too
+        found = [entry for entry in files if entry.path.lower().startswith(prefix.lower())]
+        prefix = found[0].path[: len(prefix)] if found else prefix
         if not found:
+            node = document.find("/DataPackage/Location") or document.root
             document.report("payload-missing", f"the payload folder {location[:100]!r} does not exist", node)
     entries = tuple(Entry(entry.path[len(prefix) :], entry.size, entry.executable) for entry in found)
+    _look_for_parts(document, entries)
     return Payload(location, entries, source, prefix)
+
+
+def _look_for_parts(document: Document, entries: tuple[Entry, ...]) -> None:
+    """Every ApplicationPayload is a folder or a file of the payload [GUIDE 18274]."""
+    parts = document.find("/ExtensionSettings/ApplicationProfile/ApplicationPayload")
+    paths = [entry.path.lower() for entry in entries]
+    for part in parts.value if parts is not None and isinstance(parts.value, list) else ():
+        node = part.get("RelativePath")
+        if node is None or not isinstance(node.value, str) or "[" in node.value:
+            continue
+        path = node.value.replace("\\", "/").lower()
+        if path.startswith("/") or ":" in path or ".." in path.split("/"):
+            document.report("payload-path", f"the payload path {node.value[:100]!r} leads out of the package", node)
+        elif entries:
+            path = "/".join(piece for piece in path.split("/") if piece not in ("", "."))
+            if path and not any(name == path or name.startswith(path + "/") for name in paths):
+                document.report("payload-missing", f"the payload has no {node.value[:100]!r}", node)

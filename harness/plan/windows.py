@@ -268,12 +268,13 @@ class _Maker:
     def add(
         self, id: str, name: str, kind: Kind, source: str, commands: list[str], unresolved: tuple[str, ...], **rest: Any
     ) -> None:
-        id = re.sub(r"[^A-Za-z0-9._-]+", "-", id).strip("-")[:80]
+        # ids are names of folders, also where those are compared without case
+        id = re.sub(r"(?:[^A-Za-z0-9._]|-)+", "-", id)[:80].strip("-")
         unique, count = id, 1
-        while unique in self.ids:
+        while unique.lower() in self.ids:
             count += 1
             unique = f"{id}-{count}"
-        self.ids.add(unique)
+        self.ids.add(unique.lower())
         rest.setdefault("account", ACCOUNT)
         names = tuple(dict.fromkeys(unresolved))
         self.made.append(

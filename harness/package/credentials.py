@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which members of a document hold credentials and passwords, and which part of them is secret."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from harness.package.jsontree import Node
+
+#: ScriptCredential, SQLDeploymentCredential, SQLServiceCredential... [DOC dn249753, dn249740, dn249754]
+_CREDENTIAL: Final = re.compile(r"(?i)(?:script|sql\w*)credential")
+#: SAPassword, PackagePassword, and Password of a credential's object form, in lower case.
+_PASSWORDS: Final = frozenset({"password", "sapassword", "packagepassword"})
+
+
+def is_credential(node: Node) -> bool:
+    """Whether a node is a credential in the flat form, ``domain\\user:password``."""
+    return isinstance(node.key, str) and isinstance(node.value, str) and _CREDENTIAL.fullmatch(node.key) is not None
+
+
+def is_password(node: Node) -> bool:
+    """Whether a node is a password as a whole."""
+    return isinstance(node.key, str) and isinstance(node.value, str) and node.key.lower() in _PASSWORDS
+
+
+def password(credential: str) -> str:
+    """The part of a credential behind its first colon [INFER]; "" when there is none."""
+    return credential.partition(":")[2]
