@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.package import read_package, read_parameters
+from harness.plan import Plan, make_plan
+from harness.plan.linux import split_command
+from tests.package.material import with_profile, write
+
+
+@pytest.mark.parametrize(
+    ("command", "tokens"),
+    [
+        ("", ()),
+        ("   ", ()),
+        ("ifconfig", ("ifconfig",)),
+        ("  a   b  ", ("a", "b")),
+        ("a\tb\nc", ("a\tb\nc",)),  # only the space separates
+        ("'a b' \"c d\"", ("a b", "c d")),
+        ("ls \"/usr/\"local/'apache-tomcat/'", ("ls", "/usr/local/apache-tomcat/")),
+        ('a"b\'c"d', ("ab'cd",)),
+        ("a'b\"c'd", ('ab"cd',)),
+        (
+            '/bin/sh -c "echo \\"<?php phpinfo();?>\\" > /tmp/x"',
+            ("/bin/sh", "-c", 'echo "<?php phpinfo();?>" > /tmp/x'),
+        ),
+        (r"\a\b", ("ab",)),  # an escape drops the backslash, outside quotes
+        (r'"\a\\b"', ("a\\b",)),  # and in double quotes
+        (r"'\a\\b'", (r"\a\\b",)),  # in single quotes it is plain
+        (r"a\\b", (r"a\b",)),
+        (r"a\ b", ("a", "b")),  # a space is never escaped
+        (r"it\'s", ("it\\s",)),  # the backslash stays, and the quote opens all the same
+        (r"a\'b c\'d", (r"a\b c\d",)),
+        (r"\"a", ('"a',)),
+        ("a '' b", ("a", "b")),  # an empty quoted argument vanishes
+        ('""', ()),
+        ("' ' a", (" a",)),  # quoted blanks alone are no token: they join the next one
+        (r"\" a", ('"a',)),
+        (r"a \"", ("a",)),  # or vanish at the end
+        (r"a \\", ("a",)),
+        ("a | b > c && d", ("a", "|", "b", ">", "c", "&&", "d")),
+        ("a 'b c", ("a", "b c")),  # a quote that is never closed runs to the end
+        ("a b\\", ("a", "b")),
+        ("a\0b c", ("a", "c")),  # tokens are C strings
+        ("\u00e4 '\u20ac \U0001f600'", ("\u00e4", "\u20ac \U0001f600")),
+    ],
+)
+def test_tokenizer(command: str, tokens: tuple[str, ...]) -> None:
+    assert split_command(command) == tokens
+
+
+@given(st.lists(st.text(alphabet=st.characters(exclude_characters=" '\"\\\0", codec="utf-8"), min_size=1)))
+def test_plain_words_come_back(words: list[str]) -> None:
+    assert split_command(" ".join(words)) == tuple(words)
+
+
+@given(st.text())
+def test_no_text_breaks_the_tokenizer(command: str) -> None:
+    assert all(isinstance(token, str) for token in split_command(command))
+
+
+def plan_of(
+    folder: Path, *commands: str, given: tuple[str, ...] = (), parameters: tuple[tuple[str, str], ...] = ()
+) -> Plan:
+    package = read_package(write(folder, with_profile(*commands, parameters=parameters)))
+    return make_plan(package, read_parameters(package, given), os="linux")
+
+
+def test_a_step_is_the_real_agents(tmp_path: Path) -> None:
+    (step,) = plan_of(tmp_path, "/bin/echo 'a b'").steps
+    assert (step.id, step.name, step.kind) == ("run-once-1", "/bin/echo 'a b'", "run-once")
+    assert step.argv == ("/bin/echo", "a b")
+    assert (step.account, step.working_directory, step.timeout, step.stdin) == ("root", "/", 300.0, b"")
+    assert (step.reboot, step.on_failure, step.applicable) == ("never", "warn", True)
+    assert step.environment == (("HISTIGNORE", "*"),)
+    assert step.source.endswith("/LinuxApplicationProfile/RunOnceCommands/0")
+
+
+def test_the_payload_has_its_place_in_the_environment(tmp_path: Path) -> None:
+    document = with_profile("/bin/true")
+    document["DataPackage"] = {"Version": "1.0.0.0", "Location": "files"}
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.sh").write_text("exit 0\n")
+    package = read_package(write(tmp_path, document).parent)
+    (step,) = make_plan(package, read_parameters(package), os="linux").steps
+    assert ("VMROLE_PAYLOAD", "/var/lib/vmrole/payload") in step.environment
+
+
+def test_parameters_are_filled_in_before_the_command_is_split(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path,
+        "/bin/login [Param.Who] '[param.Who]'",
+        given=("Who=corp bob:x y",),
+        parameters=(("Who", "Credential"),),
+    )
+    (step,) = plan.steps
+    assert step.argv == ("/bin/login", "corp", "bob:x", "y", "corp bob:x y")
+    assert step.command == "/bin/login corp bob:__**__ 'corp bob:__**__'"
+    assert step.name == step.command
+    assert "x y" not in str(step.as_json())
+
+
+def test_a_command_without_tokens_ends_as_with_the_real_agent(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "/bin/true", "''")
+    assert plan.steps[1].argv == ()
+    assert [finding.code for finding in plan.findings] == ["command-empty"]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("/bin/echo a | cat", "command-shell-syntax"),
+        ("/bin/echo a >/tmp/x", "command-shell-syntax"),
+        ("/bin/echo 'a", "command-quote"),
+        ("/bin/sh -c 'echo a | cat'", None),
+        (r"/bin/echo \"", None),
+    ],
+)
+def test_findings_about_commands(tmp_path: Path, command: str, code: str | None) -> None:
+    findings = plan_of(tmp_path, command).findings
+    assert [finding.code for finding in findings] == ([code] if code else [])
+    assert all(finding.line == 1 and finding.pointer for finding in findings)
