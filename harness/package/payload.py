@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -16,16 +16,20 @@ from harness.package.findings import Findings
 
 
 class Source(Protocol):
-    """Where payload files come from; ``path`` is relative to the package's root."""
+    """Where payload files come from. ``opened`` gives a function from a path in the package to a stream of its file."""
 
-    def open(self, path: str) -> IO[bytes]: ...
+    def opened(self) -> AbstractContextManager[Callable[[str], IO[bytes]]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
     folder: Path
 
-    def open(self, path: str) -> IO[bytes]:
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[str], IO[bytes]]]:
+        yield self._open
+
+    def _open(self, path: str) -> IO[bytes]:
         try:
             return (self.folder / path).open("rb")
         except OSError as error:
@@ -38,16 +42,10 @@ class ZipSource:
 
     archive: Path
 
-    def open(self, path: str) -> IO[bytes]:
-        archive = Archive(self.archive, Findings())
-        try:
-            stream = archive.open(path)
-        except BaseException:
-            archive.__exit__()
-            raise
-        # zipfile keeps the file open as long as a stream of it is
-        archive.__exit__()
-        return stream
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[str], IO[bytes]]]:
+        with Archive(self.archive, Findings()) as archive:
+            yield archive.open
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class Payload:
         """Read one file, by its path in ``files``. Raises PackageError when it is not there or damaged."""
         if not any(entry.path == path for entry in self.files):
             raise PackageError(f"the payload has no file {path}")
-        with self.source.open(self.prefix + path) as stream:
+        with self.source.opened() as open_file, open_file(self.prefix + path) as stream:
             yield stream
 
     def read(self, path: str) -> bytes:
@@ -80,18 +78,19 @@ class Payload:
             return stream.read()
 
     def extract(self, to: Path) -> None:
-        """Write all files below ``to``, which is made; modes 0644 and, for executables, 0755.
+        """Write all files below ``to``, which is made and must hold none of them; modes 0644, 0755 for executables.
 
         Names were checked when the package was read. Raises PackageError for a damaged file, HostError when the disk is
         full or not writable.
         """
         try:
             to.mkdir(parents=True, exist_ok=True)
-            for entry in self.files:
-                target = to / entry.path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with self.source.open(self.prefix + entry.path) as source, target.open("xb") as sink:
-                    shutil.copyfileobj(source, sink, 1 << 20)
-                target.chmod(0o755 if entry.executable else 0o644)
+            with self.source.opened() as open_file:
+                for entry in self.files:
+                    target = to / entry.path
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with open_file(self.prefix + entry.path) as source, target.open("xb") as sink:
+                        shutil.copyfileobj(source, sink, 1 << 20)
+                    target.chmod(0o755 if entry.executable else 0o644)
         except OSError as error:
             raise HostError(f"the payload cannot be written to {to}: {error.strerror or error}") from None

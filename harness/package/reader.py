@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import PackageError, UsageError
+from harness.masking import Masker
 from harness.package.archive import CONTENT_TYPES, Archive, Entry, find_document, folder_entries, the_document
 from harness.package.findings import Finding, Findings
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
+from harness.package.parameters import Parameters, document_secrets
 from harness.package.payload import FolderSource, Payload, Source, ZipSource
 
 if TYPE_CHECKING:
@@ -122,7 +124,9 @@ def _package(
                 Entry(prefix + entry.path, entry.size, entry.executable) for entry, _ in folder_entries(folder)
             )
     payload = _payload(document, location, prefix, files, source)
-    findings.extend(document.findings)
+    # snippets of the text in findings must not show the passwords that the document has
+    masker = Masker(document_secrets(document, Parameters()))
+    findings.extend(replace(finding, sentence=masker.text(finding.sentence)) for finding in document.findings)
     title = extension.name or Path(name).stem
     return Package(path, kind, title, document, extension, payload, files, tuple(findings.sorted()))
 

@@ -57,7 +57,13 @@ def make_plan(
 
 def _masked(step: Step, masker: Masker) -> Step:
     """Secrets that the document itself has in plain text are no parameters: they are found by text."""
-    return replace(step, name=masker.text(step.name), command=masker.text(step.command))
+    folder = step.working_directory_shown or step.working_directory
+    return replace(
+        step,
+        name=masker.text(step.name),
+        command=masker.text(step.command),
+        working_directory_shown=masker.text(folder) if folder else None,
+    )
 
 
 def _require(package: Package, steps: list[Step], os: OS, event: Event) -> None:

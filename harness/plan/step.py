@@ -53,6 +53,7 @@ class Step:
     script_type: str | None = None
     order: int | None = None
     working_directory: str | None = None
+    working_directory_shown: str | None = None  # the same with secrets masked
     account: str
     credential: Credential | None = None
     stdin: bytes = b""
@@ -72,7 +73,7 @@ class Step:
             "command": self.command,
             "script_type": self.script_type,
             "order": self.order,
-            "working_directory": self.working_directory,
+            "working_directory": self.working_directory_shown or self.working_directory,
             "account": self.account,
             "timeout": self.timeout,
             "reboot": self.reboot,

@@ -133,17 +133,18 @@ class _Maker:
         codes = command.reboot_exit_code_regex
         if not command.written("reboot_exit_code_regex"):
             codes = DEFAULT_REBOOT_CODES
-        name = " ".join(part.masked for part in parts)
+        shown = " ".join(part.masked for part in parts)
         self.add(
             id,
-            name if len(name) <= 100 else name[:97] + "...",
+            _short(shown),
             kind,
             source,
-            [" ".join(part.text for part in parts), name],
+            [" ".join(part.text for part in parts), shown],
             tuple(unresolved),
             script_type=script_type,
             order=order,
             working_directory=directory.text if directory else None,
+            working_directory_shown=directory.masked if directory else None,
             account=account,
             credential=credential,
             timeout=self.seconds(command.timeout_in_seconds),
@@ -259,9 +260,8 @@ class _Maker:
         if isinstance(value, str):
             filled = self.parameters.fill(value)
             user, colon, secret = filled.text.partition(":")
-            if not colon and filled.unresolved:
-                return filled.masked, None, filled.unresolved
-            return user, Credential(user, secret), filled.unresolved
+            shown = filled.masked.partition(":")[0]
+            return shown, Credential(user, secret) if colon or not filled.unresolved else None, filled.unresolved
         name, word = self.parameters.fill(value.user_name or ""), self.parameters.fill(value.password or "")
         return name.masked, Credential(name.text, word.text), (*name.unresolved, *word.unresolved)
 
@@ -281,6 +281,12 @@ class _Maker:
             Step(id=unique, name=name, kind=kind, os="windows", command_line=commands[0], command=commands[1],
                  source=source, applicable=self.applicable, unresolved=names, **rest)
         )  # fmt: skip
+
+
+def _short(text: str) -> str:
+    """A name of one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else line[:97] + "..."
 
 
 def _kebab(name: str) -> str:

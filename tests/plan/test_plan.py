@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from harness.errors import PackageError
+from harness.errors import PackageError, VmRoleError
 from harness.package import Package, read_package, read_parameters
+from harness.package.jsontext import read_json
+from harness.package.jsontree import Node
 from harness.plan import Event, Plan, make_plan
 from tests.package.material import SAMPLES, published_folders, seed_document, with_profile, write
 
@@ -214,3 +219,70 @@ def test_the_samples_can_be_planned() -> None:
     plan = make_plan(everything, read_parameters(everything), os="linux")
     assert len(plan.applicable) == 10 and len(plan.steps) > 20
     assert "__**__" in plan.steps[9].command
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_documents_with_anything_anywhere_are_planned_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    """Values of the sample replaced by arbitrary ones: findings and our own errors, never another exception."""
+    document = read_json((SAMPLES / "everything.resext").read_bytes(), "x").root
+    anything = st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=8)
+        | st.sampled_from(["[Param.Port]", ":"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+        max_leaves=6,
+    )
+    nodes = [node for node in document.walk() if node.parent is not None]
+    for node in data.draw(st.lists(st.sampled_from(nodes), min_size=1, max_size=4)):
+        node.value = data.draw(anything)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(_plain(document)), encoding="utf-8")
+    try:
+        package = read_package(path)
+        parameters = read_parameters(package)
+        for os in ("linux", "windows"):
+            for event in ("deploy", "update", "scale-out", "delete"):
+                plan = make_plan(package, parameters, os=os, event=event, strict=False)
+                assert len({step.id for step in plan.steps}) == len(plan.steps)
+                json.dumps(plan.as_json())
+    except VmRoleError as error:
+        assert error.exit_code == 2
+
+
+NAMES = [
+    "Name",
+    "Type",
+    "ID",
+    "ScriptType",
+    "Password",
+    "UserName",
+    "DeploymentName",
+    "Executable",
+    "RelativePath",
+    "x",
+]
+
+
+def _plain(node: Any) -> Any:
+    """Like Node.plain, for trees whose values were replaced by plain ones."""
+    value = node.value if isinstance(node, Node) else node
+    if isinstance(value, dict):
+        return {key: _plain(child) for key, child in value.items()}
+    return [_plain(child) for child in value] if isinstance(value, list) else value
+
+
+def test_no_password_of_the_document_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "x.resext"
+    script = r'{"ErrorPolicy": "FailOnMatch", "ScriptType": "PreInstall", "ScriptCredential": "corp\eve:hush-hush",'
+    text = json.dumps(with_profile("/bin/echo hush-hush", windows={"ProvisioningScripts": ["SCRIPT"]}))
+    path.write_text(text.replace('"SCRIPT"', script + ' "ScriptBlock": "net use hush-hush\\nver"}'))
+    package = read_package(path)
+    plan = make_plan(package, read_parameters(package), os="linux")
+    shown = f"{package.findings} {plan.findings} {plan.as_json()} {[step.name for step in plan.steps]}"
+    assert "json-lone-backslash" in shown and "hush-hush" not in shown
+    assert plan.steps[0].argv == ("/bin/echo", "hush-hush")
+    assert plan.steps[1].name == "net use __**__ ver" and plan.steps[1].account == "corp\\eve"
