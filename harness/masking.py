@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import html
 import json
 import re
 import shlex
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, quote_plus
-from xml.sax.saxutils import escape
 
 MASK: Final = "__**__"
 #: Shorter secrets are masked by field only.
@@ -95,10 +95,10 @@ def _spellings(secret: str) -> set[str]:
     found = {secret}
     for variant in (json.dumps(secret), json.dumps(secret, ensure_ascii=False)):
         found |= {variant[1:-1], variant[1:-1].replace("/", "\\/")}
-    xml = escape(secret)
-    found |= {xml, escape(secret, {'"': "&quot;"}), escape(secret, {'"': "&quot;", "'": "&apos;"})}
-    found |= {escape(secret, {'"': "&quot;", "'": "&#x27;"}), escape(secret, {'"': "&#34;", "'": "&#39;"})}
-    found.add(json.dumps(xml)[1:-1])
+    xml = html.escape(secret, quote=False)
+    quotes = (('"', "&quot;"), ('"', "&#34;"), ("'", "&apos;"), ("'", "&#39;"), ("'", "&#x27;"))
+    found |= {xml, json.dumps(xml)[1:-1], *(xml.replace(mark, name) for mark, name in quotes)}
+    found |= {xml.replace('"', double).replace("'", single) for _, double in quotes[:2] for _, single in quotes[2:]}
     with contextlib.suppress(UnicodeEncodeError):  # half a surrogate pair has no URL form
         found |= {quote(secret), quote(secret, safe=""), quote_plus(secret)}
     shell = shlex.quote(secret)

@@ -8,6 +8,7 @@ the archive without the name having passed ``safe_name``.
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import stat
@@ -17,7 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
-from xml.sax.saxutils import quoteattr
 
 from harness.errors import PackageError, UsageError
 from harness.package.findings import Findings
@@ -286,8 +286,8 @@ def content_types(names: Iterator[str]) -> bytes:
         else:
             bare.append(name)
     kind = "application/octet-stream"
-    rows = [f'<Default Extension={quoteattr(suffix)} ContentType="{kind}" />' for suffix in suffixes]
-    rows += [f'<Override PartName={quoteattr("/" + name)} ContentType="{kind}" />' for name in bare]
+    rows = [f'<Default Extension="{html.escape(suffix)}" ContentType="{kind}" />' for suffix in suffixes]
+    rows += [f'<Override PartName="/{html.escape(name)}" ContentType="{kind}" />' for name in bare]
     space = "http://schemas.openxmlformats.org/package/2006/content-types"
     text = f'<?xml version="1.0" encoding="utf-8"?><Types xmlns="{space}">{"".join(rows)}</Types>'
     return b"\xef\xbb\xbf" + text.encode("utf-8")
