@@ -126,6 +126,8 @@ class ProcessFolder:
     """One harness process's part of the state folder."""
 
     path: Path
+    owner: int = 0
+    """Pid of the process whose folder it is; 0 where that does not matter. A forked child is not the owner."""
 
     def write(self, record: MachineRecord) -> None:
         """Keep ``record``, atomically and readable by nobody else."""
@@ -174,7 +176,7 @@ def new_process_folder() -> Iterator[ProcessFolder]:
     """A fresh locked folder for this process; removed at the end unless a kept machine lives in it."""
     parent = state_folder() / "r"
     make_private(parent)
-    folder = ProcessFolder(parent / secrets.token_hex(4))
+    folder = ProcessFolder(parent / secrets.token_hex(4), os.getpid())
     make_private(folder.path)
     with folder.lock() as locked:
         if not locked:
@@ -182,7 +184,7 @@ def new_process_folder() -> Iterator[ProcessFolder]:
         try:
             yield folder
         finally:
-            if not any(record.kept for record in folder.records()):
+            if folder.owner == os.getpid() and not any(record.kept for record in folder.records()):
                 shutil.rmtree(folder.path, ignore_errors=True)
 
 

@@ -23,6 +23,11 @@ _LINE = 2000
 
 _LINES = 2000
 
+_ANNOUNCEMENTS = 200
+
+_ANNOUNCEMENT = re.compile(r"vmrole: |.*(?:Kernel panic - not syncing|end Kernel panic)")
+"""What somebody may wait for: kept apart, so that a flood between cannot push it out."""
+
 # CSI and OSC sequences, then any other control character but tab.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x08\x0b-\x1f\x7f]")
 
@@ -38,7 +43,7 @@ class ConsoleRecorder:
         self._dropped = 0
         self._pending = b""
         self._lines: deque[str] = deque(maxlen=_LINES)
-        self._counted = 0
+        self._announced: list[str] = []
         self._closed = False
 
     def start(self, receive: Callable[[], bytes]) -> None:
@@ -73,8 +78,10 @@ class ConsoleRecorder:
                 complete.append(self._pending)
                 self._pending = b""
             for line in complete:
-                self._lines.append(_clean(line))
-                self._counted += 1
+                text = _clean(line)
+                self._lines.append(text)
+                if len(self._announced) < _ANNOUNCEMENTS and _ANNOUNCEMENT.match(text):
+                    self._announced.append(text)
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -94,13 +101,13 @@ class ConsoleRecorder:
         seen = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._counted > seen or self._closed, deadline.timeout())  # noqa: B023
-                fresh = list(self._lines)[-(self._counted - seen) :] if self._counted > seen else []
-                seen, closed = self._counted, self._closed
+                self._changed.wait_for(lambda: len(self._announced) > seen or self._closed, deadline.timeout())  # noqa: B023
+                fresh, closed = self._announced[seen:], self._closed
             for line in fresh:
                 if (found := match(line)) is not None:
                     return found
-            if closed or deadline.expired:
+            seen += len(fresh)
+            if deadline.expired or (closed and not fresh):
                 return None
 
     def save(self, path: Path) -> None:

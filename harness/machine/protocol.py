@@ -89,8 +89,8 @@ class Console(Protocol):
         """The last lines, decoded defensively, control characters removed."""
 
     def wait_for(self, match: Callable[[str], str | None], *, deadline: Deadline) -> str | None:
-        """The first non-None answer of ``match`` for a line, past lines included; None at the deadline or when the
-        console closed."""
+        """The first non-None answer of ``match`` for an announcement (a line that begins with "vmrole: ", or a kernel
+        panic), past ones included; None at the deadline or when the console closed."""
 
     def save(self, path: Path) -> None:
         """Write what was kept; says so where something was dropped."""

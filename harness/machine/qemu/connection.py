@@ -7,6 +7,7 @@ costs 2-3 s of capability probing, which a copied ``cache`` folder saves; root n
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -14,6 +15,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -49,28 +51,46 @@ class Connection:
 
 @contextlib.contextmanager
 def connect(uri: str | None) -> Iterator[Connection]:
-    """Open ``uri`` (None: the in-process driver in a fresh root) for the time of the context.
+    """Open ``uri`` for the time of the context; None is the in-process driver.
 
-    The in-process driver allows one root per process, so there can be one such connection at a time.
-    Raises HostError when libvirt refuses, with what to do.
+    libvirt allows a process one in-process root for its whole life, so that one is opened once, shared, and closed when
+    the process ends. Raises HostError when libvirt refuses, with what to do.
     """
     start_event_loop()
-    with new_process_folder() as folder:
-        if uri is None or uri == EMBED:
-            emulator = prepare_root(folder.path)
-            full = f"qemu:///embed?root={folder.path}"
-            raw = open_libvirt(full)
-            try:
-                yield Connection(raw, full, True, folder, emulator)
-            finally:
-                _keep_capabilities(folder.path)
-                raw.close()
-        else:
-            raw = open_libvirt(uri)
-            try:
-                yield Connection(raw, uri, False, folder, None)
-            finally:
-                raw.close()
+    if uri is None or uri == EMBED:
+        with _lock:
+            embedded = _embedded()
+        yield embedded
+        return
+    raw = open_libvirt(uri)
+    try:
+        yield Connection(raw, uri, False, process_folder(), None)
+    finally:
+        raw.close()
+
+
+@cache
+def _embedded() -> Connection:
+    folder = process_folder()
+    emulator = prepare_root(folder.path)
+    uri = f"qemu:///embed?root={folder.path}"
+    connection = Connection(open_libvirt(uri), uri, True, folder, emulator)
+
+    def close() -> None:
+        _keep_capabilities(folder.path)
+        connection.raw.close()
+
+    atexit.register(close)
+    return connection
+
+
+@cache
+def process_folder() -> ProcessFolder:
+    """This process's part of the state folder, until the process ends."""
+    stack = contextlib.ExitStack()
+    folder = stack.enter_context(new_process_folder())
+    atexit.register(stack.close)
+    return folder
 
 
 def open_libvirt(uri: str) -> libvirt.virConnect:

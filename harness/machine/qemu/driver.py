@@ -65,6 +65,12 @@ class LibvirtHypervisor:
     def uri(self) -> str:
         return self._connection.uri
 
+    def scratch(self) -> Path:
+        """A private folder of this process for files on their way to a machine."""
+        folder = self._connection.folder.path / "scratch"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
     def accelerator(self, image: Image) -> Accelerator:
         """What will execute guests of ``image``: KVM is probed with its kernel."""
         kernel = image.kernel

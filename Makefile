@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# Two commands: `make run` sets up and runs the sample extension in a real machine, `make test` sets up and tests.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
+VENV := .venv
+VMROLE := $(VENV)/bin/vmrole
+
+# What a run needs, and what the tests need beyond it (Debian 12 names).
+PACKAGES := python3-venv python3-dev gcc libc6-dev pkg-config libvirt-dev libvirt-daemon-driver-qemu libvirt-daemon-system \
+	qemu-system-x86 qemu-utils mmdebstrap uidmap e2fsprogs openssh-client ca-certificates
+TEST_PACKAGES := openssh-server openssh-sftp-server xorriso libvirt-daemon libvirt-clients util-linux iproute2
+
+.PHONY: help setup run test check bench clean
+help:
+	@echo "make run    set up, and run the sample extension in a throwaway VM"
+	@echo "make test   set up, and run everything that tests"
+	@echo "make setup  their common first half; leaves the command at $(VMROLE)"
+	@echo "make check  ruff and mypy only"
+	@echo "make bench  measure, and write build/bench.json"
+
+setup: $(VENV)/.installed
+	@$(VMROLE) images build debian-12
+
+run: setup
+	$(VMROLE) run scenarios/samples/hello-linux.resextpkg -p Greeting=Hello
+
+test: test-setup
+	$(MAKE) --no-print-directory check
+	$(VENV)/bin/pytest $(PYTEST_ARGUMENTS)
+	$(VENV)/bin/pytest $(PYTEST_ARGUMENTS) scenarios
+
+check: $(VENV)/.installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: test-setup
+	$(VENV)/bin/python -m tests.bench
+
+.PHONY: packages test-packages test-setup
+packages:
+	@images/install-packages $(PACKAGES)
+
+test-packages:
+	@images/install-packages $(PACKAGES) $(TEST_PACKAGES)
+
+test-setup: test-packages
+	@$(MAKE) --no-print-directory setup
+
+$(VENV)/.installed: pyproject.toml | packages
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the harness into $(VENV)"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable '.[dev,pytest]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist vmrole-runs

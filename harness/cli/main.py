@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `vmrole`. Commands are imported when used: `vmrole --version` must not load libvirt."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+import click
+
+from harness import __version__
+from harness.errors import VmRoleError
+
+_COMMANDS = {
+    "run": ("harness.cli.run", "Deploy an extension into a throwaway machine."),
+    "exec": ("harness.cli.exec", "One command in a throwaway machine, specialised as in run."),
+    "shell": ("harness.cli.shell", "An interactive session in a kept or a fresh machine."),
+    "images": ("harness.cli.images", "List, build and remove guest images."),
+    "doctor": ("harness.cli.doctor", "What this host has and lacks for a run."),
+    "sweep": ("harness.cli.sweep", "Remove what dead runs left behind."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_module, text) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "--version", message="vmrole %(version)s")
+def vmrole() -> None:
+    """Run VM Role resource extensions end to end in real throwaway virtual machines."""
+
+
+def main() -> None:
+    """Entry point: one sentence and the contracts' exit code for every error that is not a bug."""
+    try:
+        vmrole.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except VmRoleError as error:
+        sys.exit(tell(error, code=125 if sys.argv[1:2] == ["exec"] else error.exit_code))
+    except KeyboardInterrupt as error:
+        click.echo("vmrole: interrupted", err=True)
+        sys.exit(128 + getattr(error, "signum", 2))
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+def tell(error: VmRoleError, *, code: int) -> int:
+    """Say ``error`` on standard error, and as the one JSON document when that was asked for; returns ``code``."""
+    click.echo(f"vmrole: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"        {error.hint}", err=True)
+    arguments = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
+    if "--json" in arguments:
+        told = {"message": error.message, "hint": error.hint, "blame": error.blame}
+        click.echo(json.dumps({"schema": 1, "error": told, "exit_code": code}, indent=2))
+    return code

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that commands share, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from harness.errors import UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MACHINE = [
+    click.option("--image", default="debian-12", show_default=True, help="Guest image to use."),
+    click.option("--certificate", "certificates", multiple=True, metavar="FILE[:STORE]",
+                 help="Certificate to install (PFX, or PEM with its key); store My unless named."),
+    click.option("--certificate-password-file", type=click.Path(path_type=Path), help="Password of PFX files."),
+    click.option("--local-resource", "local_resources", multiple=True, metavar="NAME[=MB]",
+                 help="Local resource to create, 100 MB unless sized."),
+    click.option("--computer-name", metavar="PATTERN", help="Name of the machine; # is its number, * random."),
+    click.option("--admin-password-file", type=click.Path(path_type=Path),
+                 help="Administrator password; random otherwise."),
+    click.option("--memory", type=click.IntRange(min=128), metavar="MB", help="Memory of the machine."),
+    click.option("--cpus", type=click.IntRange(min=1, max=64), default=2, show_default=True),
+    click.option("--network", type=click.Choice(["none", "nat"]), default="none", show_default=True,
+                 help="none: no way out at all; nat: whatever this host reaches."),
+    click.option("--connect", metavar="URI", help="Another libvirt than the in-process one, e.g. qemu:///system."),
+]  # fmt: skip
+
+
+def machine_options(function: F) -> F:
+    """The options that describe a machine, the same words everywhere."""
+    for option in reversed(_MACHINE):
+        function = option(function)
+    return function
+
+
+def machine_request(
+    *,
+    image: str,
+    certificates: tuple[str, ...],
+    certificate_password_file: Path | None,
+    local_resources: tuple[str, ...],
+    computer_name: str | None,
+    admin_password_file: Path | None,
+    memory: int | None,
+    cpus: int,
+    network: str,
+    connect: str | None,
+    instance: int = 1,
+) -> Any:
+    """A MachineRequest from the values of ``machine_options``; everything is read and checked here.
+
+    Raises UsageError for what cannot be read or is not valid.
+    """
+    from harness.image import catalog
+    from harness.run.answer import check_computer_name, check_duplicates, hash_password, parse_local_resource
+    from harness.run.answer import computer_name as make_name
+    from harness.run.certificates import load_certificate, parse_certificate_option
+    from harness.run.request import NAME_PATTERN, MachineRequest
+
+    catalog.load(image)
+    password = read_secret(certificate_password_file) if certificate_password_file else None
+    loaded = []
+    for text in certificates:
+        path, store = parse_certificate_option(text)
+        loaded.append(load_certificate(path, store, password.encode() if password is not None else None))
+    resources = tuple(parse_local_resource(text) for text in local_resources)
+    check_duplicates(resources)
+    pattern = computer_name or NAME_PATTERN
+    import random
+
+    check_computer_name(make_name(pattern, instance, random.Random(0)))
+    admin = read_secret(admin_password_file) if admin_password_file else None
+    if admin is not None:
+        hash_password(admin)
+    return MachineRequest(
+        image=image,
+        memory_mb=memory,
+        cpus=cpus,
+        network="nat" if network == "nat" else "none",
+        computer_name=pattern,
+        administrator_password=admin,
+        certificates=tuple(loaded),
+        local_resources=resources,
+        instance=instance,
+        connect=connect,
+    )
+
+
+def read_secret(path: Path) -> str:
+    """The first line of a file that holds a password. Raises UsageError when there is none."""
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(4096).decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not UTF-8 text") from None
+    line = text.split("\n")[0].rstrip("\r")
+    if not line:
+        raise UsageError(f"{path} is empty", hint="its first line is the password")
+    return line

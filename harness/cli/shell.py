@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vmrole shell`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.cli.options import machine_options, machine_request
+from harness.errors import GuestError, UsageError
+
+
+@click.command()
+@click.argument("run", required=False)
+@machine_options
+@click.option("--cold", is_flag=True, help="Boot from power-on. (Every machine does; forks are not made yet.)")
+@click.pass_context
+def command(ctx: click.Context, run: str | None, cold: bool, **options: Any) -> None:
+    """An interactive session as administrator in the machine that RUN kept; the last kept one without RUN.
+
+    With --image, in a fresh throwaway machine, which is gone when the session ends. RUN is a run directory or its name.
+    """
+    from harness.run.interrupt import interruptible
+
+    fresh = ctx.get_parameter_source("image") is not click.core.ParameterSource.DEFAULT
+    if fresh and run:
+        raise UsageError("both a run and --image are given", hint="leave one of them out")
+    with interruptible():
+        sys.exit(_fresh(**options) if fresh else _kept(run))
+
+
+def _kept(run: str | None) -> int:
+    from harness.deadline import Deadline
+    from harness.guest.ssh import SshGuest
+    from harness.machine.sweep import kept_machines
+
+    machines = [record for _folder, record in kept_machines()]
+    if run is not None:
+        name = Path(run).name
+        machines = [record for record in machines if record.run == name or record.name == name]
+    if not machines:
+        what = f"no machine of the run {run} is kept" if run else "no machine is kept"
+        raise UsageError(what, hint="'vmrole run --keep always' keeps one, 'vmrole shell --image NAME' starts a fresh one")
+    record = machines[0]
+    if not record.access:
+        raise GuestError(f"the machine {record.name} was kept without a way in")
+    guest = SshGuest.connect(
+        str(record.access["host"]),
+        int(record.access["port"]),
+        client_key=str(record.access["client_key"]).encode(),
+        host_key=str(record.access["host_key"]),
+        deadline=Deadline(30),
+    )
+    with guest:
+        return _session(guest)
+
+
+def _fresh(**options: Any) -> int:
+    from harness.cli.reporting import reporting
+    from harness.deadline import Deadline
+    from harness.masking import Masker
+    from harness.run.deploy import deploy
+    from harness.run.runner import find_image, hypervisor
+
+    request = machine_request(**options)
+    masker = Masker(request.secrets)
+    with contextlib.ExitStack() as stack:
+        with reporting(masker, folder=None) as (bus, _recorder):
+            deadline = Deadline(None)
+            image = find_image(request, bus, deadline=deadline)
+            driver, scratch = stack.enter_context(hypervisor(request, bus))
+            machine = stack.enter_context(deploy(driver, image, request, bus, deadline=deadline, scratch=scratch))
+        return _session(machine.guest)
+
+
+def _session(guest: Any) -> int:
+    return int(guest.interactive(stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))

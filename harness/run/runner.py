@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run from start to end: machine, specialization, steps, logs, verdict, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.errors import GuestError, UsageError, VmRoleError
+from harness.image.build import ensure_image
+from harness.image.cache import Cache
+from harness.image.recipe import Image
+from harness.machine.protocol import Machine
+from harness.machine.qemu.driver import LibvirtHypervisor
+from harness.machine.sweep import sweep
+from harness.masking import Masker
+from harness.run import deploy as deployment
+from harness.run.collect import collect, collect_offline
+from harness.run.deploy import Deployed, deploy
+from harness.run.events import EventBus, RunFinished, RunPlanned, RunStarted
+from harness.run.execute import execute
+from harness.run.recorder import Recorder
+from harness.run.request import KEEP_HOURS, MachineRequest, RunRequest
+from harness.run.result import Conclusion, RunResult, StepResult, Verdict, conclude
+from harness.state import qemu_account
+
+IMAGE_SECONDS = 1800.0
+"""To find or build the image; a build downloads a distribution's packages."""
+
+_COLLECT_SECONDS = 90.0
+
+
+@dataclass(slots=True)
+class Role:
+    """A run whose machine may still be there. The one mutable object of a run."""
+
+    request: RunRequest
+    bus: EventBus
+    recorder: Recorder
+    masker: Masker
+    deployed: Deployed | None = None
+    machine: Machine | None = None
+    error: BaseException | None = None
+    kept: bool = False
+    keep_anyway: bool = False
+    """Set by whoever found a fault that the run itself did not see; --keep failed then keeps the machine."""
+    _conclusion: Conclusion | None = field(default=None, init=False)
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """Verdict, blame, sentence and exit code as far as they are known."""
+        signum = getattr(self.error, "signum", None)
+        return self._conclusion or conclude(
+            self.recorder.instances,
+            error=self.error,
+            warnings=self.recorder.warnings,
+            strict=self.request.strict,
+            allow_unexecuted=self.request.allow_unexecuted,
+            signum=signum,
+        )
+
+    @property
+    def result(self) -> RunResult:
+        return self.recorder.result(self.conclusion)
+
+    @property
+    def steps(self) -> tuple[StepResult, ...]:
+        return tuple(step for instance in self.recorder.instances for step in instance.steps)
+
+    def mask(self, data: bytes) -> bytes:
+        return self.masker.bytes(data)
+
+
+@contextlib.contextmanager
+def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Masker) -> Iterator[Role]:
+    """Do the whole run, yield while its machine is still there, then take everything down and conclude.
+
+    Nothing but UsageError for the output folder escapes: what went wrong is the role's ``error`` and in its result.
+    ``recorder`` must already be subscribed to ``bus``, and every report.
+    """
+    make_output(request.output)
+    role = Role(request, bus, recorder, masker)
+    bus.emit(RunStarted(run=request.output.name, title=f"{request.package.name} on {request.machine.image}"))
+    steps = tuple((step.id, step.name) for step in request.plan.steps)
+    bus.emit(RunPlanned(phases=("image", *deployment.PHASES, "steps", "collect", "remove"), steps=steps))
+    for warning in request.warnings:
+        bus.notice("warning", warning)
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                _bring_up_and_execute(role, stack)
+            except (Exception, KeyboardInterrupt) as error:
+                role.error = error
+            _collect(role)
+            yield role
+            _keep(role)
+            if not role.kept:
+                stack.enter_context(bus.phase("remove"))
+    except (Exception, KeyboardInterrupt) as error:
+        role.error = role.error or error
+    if role.error and not isinstance(role.error, VmRoleError | KeyboardInterrupt) and os.environ.get("VMROLE_DEBUG"):
+        traceback.print_exception(role.error)
+    conclusion = role.conclusion
+    role._conclusion = conclusion
+    bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code))
+
+
+def find_image(request: MachineRequest, bus: EventBus, *, deadline: Deadline) -> Image:
+    """The image of ``request``, built if the cache lacks it."""
+    account = qemu_account()
+    with bus.phase("image", awaits="the image to be there"):
+        return ensure_image(
+            request.image,
+            cache=Cache.of_user(group=account.gid if account else None),
+            deadline=deadline.within(IMAGE_SECONDS),
+            progress=lambda line: bus.notice("note", line),
+        )
+
+
+@contextlib.contextmanager
+def hypervisor(request: MachineRequest, bus: EventBus) -> Iterator[tuple[LibvirtHypervisor, Path]]:
+    """The hypervisor of ``request`` and a private folder for scratch files; what dead runs left is removed first."""
+    for item in sweep():
+        bus.notice("note", f"removed {item.what}: {item.why}")
+    with LibvirtHypervisor.open(request.connect) as driver:
+        scratch = driver.scratch()
+        try:
+            yield driver, scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:
+    request, bus = role.request, role.bus
+    deadline = Deadline(request.timeout)
+    image = find_image(request.machine, bus, deadline=deadline)
+    driver, scratch = stack.enter_context(hypervisor(request.machine, bus))
+
+    def on_machine(machine: Machine) -> None:
+        role.machine = machine
+
+    payload = request.package.payload
+    role.deployed = stack.enter_context(
+        deploy(
+            driver,
+            image,
+            request.machine,
+            bus,
+            deadline=deadline,
+            payload=payload.extract if payload else None,
+            scratch=scratch,
+            on_machine=on_machine,
+        )
+    )
+    with bus.phase("steps", limit=deadline.timeout()):
+        execute(request.plan, role.deployed.guest, bus, deadline=deadline)
+
+
+def _collect(role: Role) -> None:
+    """Save the console and the guest's logs, whatever state it is in; failing to is worth a note, no more."""
+    machine = role.machine
+    if machine is None:
+        return
+    folder = role.request.output / "guest"
+    try:
+        with role.bus.phase("collect"):
+            if role.deployed and role.deployed.guest.connected:
+                missing = collect(
+                    role.deployed.guest, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS)
+                )
+                for sentence in missing:
+                    role.bus.notice("note", sentence)
+            elif isinstance(role.error, GuestError) and role.request.keep == "never":
+                collect_offline(machine, folder, mask=role.mask)
+            console = role.request.output / "console.log"
+            machine.console.save(console)
+            console.write_bytes(role.mask(console.read_bytes()))
+    except KeyboardInterrupt as error:
+        role.error = role.error or error
+    except Exception as error:
+        role.bus.notice("note", f"logs could not be collected: {error}")
+
+
+def _keep(role: Role) -> None:
+    """Keep the machine when that was asked for and there is something to log in to."""
+    keep = role.request.keep
+    failed = role.keep_anyway or role.conclusion.verdict not in (Verdict.succeeded, Verdict.warnings)
+    if role.deployed is None or keep == "never" or (keep == "failed" and not failed):
+        return
+    if isinstance(role.error, KeyboardInterrupt):
+        return
+    role.deployed.machine.keep(KEEP_HOURS, run=role.request.output.name, access=role.deployed.access())
+    role.kept = True
+    role.bus.notice(
+        "note",
+        f"the machine is kept for {KEEP_HOURS:.0f} h: 'vmrole shell {role.request.output}' enters it, "
+        "'vmrole sweep --kept' removes it",
+    )
+
+
+def make_output(folder: Path) -> None:
+    """The run directory itself, new or empty. Raises UsageError when it is neither."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UsageError(f"the output folder {folder} is not empty", hint="name a new one with --output")
+    except OSError as error:
+        raise UsageError(
+            f"the output folder {folder} cannot be made: {error.strerror}", hint="name another one with --output"
+        ) from error
