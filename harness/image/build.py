@@ -113,7 +113,7 @@ def image_key(source: Source) -> str:
         elif path.exists():
             digest.update(path.read_bytes())
     here = Path(__file__).parent
-    for module in (*sorted((here / "builders").glob("*.py")), here / "initramfs.py"):
+    for module in (*sorted((here / "builders").glob("*.py")), here / "initramfs.py", here / "kernel.py"):
         digest.update(module.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -21,6 +21,7 @@ from harness.image.builders.follow import follow
 from harness.image.builders.namespace import check_rights, inside, remove
 from harness.image.catalog import Source
 from harness.image.components import PROGRAM
+from harness.image.kernel import elf_of
 from harness.process import run
 
 MIRROR = "VMROLE_DEBIAN_MIRROR"
@@ -31,6 +32,8 @@ MIRROR = "VMROLE_DEBIAN_MIRROR"
 _FEATURES = "^metadata_csum,^64bit,^resize_inode,uninit_bg"
 _EXTENDED = "lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,discard"
 _NOT_INSTALLED = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*")
+# Its own initramfs, which takes longer to make than all else and which nothing boots.
+_NOT_RUN = ("/etc/kernel/postinst.d/initramfs-tools",)
 _INSTALLED = ("/usr/share/doc/*/copyright", "/usr/share/locale/locale.alias")
 
 
@@ -44,7 +47,8 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
         first = initramfs.module_files(modules, source.recipe.first_modules)
         second = initramfs.module_files(modules, source.recipe.second_modules, without=first)
         kernel, initrd, disk = folder / "kernel", folder / "initrd", folder / "disk.raw"
-        shutil.copyfile(tree / "boot" / f"vmlinuz-{release}", kernel)
+        packed = (tree / "boot" / f"vmlinuz-{release}").read_bytes()
+        kernel.write_bytes(elf_of(packed) or packed)
         initrd.write_bytes(initramfs.pack(components / PROGRAM, first, second))
         progress("writing the disk")
         _make_disk(tree, disk, source.recipe.disk_mb, deadline)
@@ -83,7 +87,7 @@ def _install(
         mask = work / "overlay/etc/systemd" / name
         mask.parent.mkdir(parents=True, exist_ok=True)
         mask.symlink_to("/dev/null")
-    options = [f"--dpkgopt=path-exclude={path}" for path in _NOT_INSTALLED]
+    options = [f"--dpkgopt=path-exclude={path}" for path in (*_NOT_INSTALLED, *_NOT_RUN)]
     options += [f"--dpkgopt=path-include={path}" for path in _INSTALLED]
     argv = [
         "mmdebstrap",
