@@ -70,7 +70,8 @@ def run(
     """Run ``argv`` to its end and return it.
 
     ``env`` is added to a minimal environment (PATH, HOME, LANG=C.UTF-8, TMPDIR). ``output`` is a log file that receives
-    both streams instead of the result. ``account`` drops root's rights first. Secrets go through ``stdin`` or files, never through argv.
+    both streams instead of the result. ``account`` drops root's rights first. Secrets go through ``stdin`` or files,
+    never through argv.
     Raises CommandError when the program is missing, exits with a code outside ``ok``, or outlives ``deadline``
     (its whole process group is then killed).
     """

@@ -42,8 +42,9 @@ def vm_role(
     """Run an extension: ``role = vm_role("my-extension", parameters={"Name": "value"})``.
 
     The path is relative to the test's file. ``certificates`` are FILE[:STORE], ``local_resources`` NAME[=MB], as on the
-    command line. The machine is there until the test ends. An extension that fails raises nothing: ask ``role.verdict``.
-    A machine that cannot be had (blame guest, host or harness) is an error of the test, with its sentence.
+    command line. The machine is there until the test ends. An extension that fails raises nothing: ask
+    ``role.verdict``. A machine that cannot be had (blame guest, host or harness) is an error of the test, with its
+    sentence.
     """
     from harness.cli.reporting import reporting
     from harness.cli.run import prepare

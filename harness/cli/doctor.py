@@ -12,7 +12,9 @@ _MARK = {"ok": "ok  ", "warning": "warn", "error": "FAIL"}
 
 
 @click.command()
-@click.option("--probe", is_flag=True, help="Probe KVM again instead of telling the answer kept since the host started.")
+@click.option(
+    "--probe", is_flag=True, help="Probe KVM again instead of telling the answer kept since the host started."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(probe: bool, as_json: bool) -> None:
     """What this host has and lacks for a run, each with what to do. Exit code 3 when a run cannot work."""
@@ -21,9 +23,7 @@ def command(probe: bool, as_json: bool) -> None:
     checks = examine(probe=probe)
     broken = any(check.level == "error" for check in checks)
     if as_json:
-        rows = [
-            {"name": c.name, "level": c.level, "observed": c.observed, "advice": c.advice} for c in checks
-        ]
+        rows = [{"name": c.name, "level": c.level, "observed": c.observed, "advice": c.advice} for c in checks]
         click.echo(json.dumps({"schema": 1, "ok": not broken, "checks": rows}, indent=2))
     else:
         for check in checks:

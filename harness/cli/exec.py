@@ -18,8 +18,13 @@ OUR_FAILURE = 125
 
 @click.command(context_settings={"ignore_unknown_options": False})
 @machine_options
-@click.option("--count", type=click.IntRange(min=1, max=100), default=1, show_default=True,
-              help="So many machines, one after the other.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1, max=100),
+    default=1,
+    show_default=True,
+    help="So many machines, one after the other.",
+)
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole command.")
 @click.option("--cold", is_flag=True, help="Boot from power-on. (Every machine does; forks are not made yet.)")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")

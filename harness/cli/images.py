@@ -34,7 +34,7 @@ def list_(as_json: bool) -> None:
     from harness.image.build import list_images
 
     built = list_images(_cache())
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": e.name, "key": e.key, "built": e.built, "size_mb": round(e.size / 2**20), "current": e.current}
         for e in built
     ]
@@ -64,9 +64,7 @@ def build(name: str, again: bool, as_json: bool) -> None:
         click.echo(line, err=True)
 
     with interruptible():
-        image = ensure_image(
-            name, cache=_cache(), deadline=Deadline(IMAGE_SECONDS), progress=progress, rebuild=again
-        )
+        image = ensure_image(name, cache=_cache(), deadline=Deadline(IMAGE_SECONDS), progress=progress, rebuild=again)
     if as_json:
         facts = {"name": name, "key": image.key, "built": image.built, "components": image.components_version}
         click.echo(json.dumps({"schema": 1, "image": facts}, indent=2))
@@ -92,5 +90,3 @@ def remove(name: str, outdated: bool) -> None:
     for entry in entries:
         remove_image(cache, entry, deadline=Deadline(60))
         click.echo(f"removed {entry.name} {entry.key}")
-
-

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.errors import UsageError
 from harness.masking import Masker
 from harness.run.events import EventBus
 from harness.run.recorder import Recorder
@@ -23,6 +24,8 @@ def reporting(masker: Masker, *, folder: Path | None, quiet: bool = False) -> It
     from harness.report.json_files import JsonFiles
     from harness.report.plain import PlainReport
 
+    if folder:
+        make_output(folder)
     bus, recorder = EventBus(), Recorder()
     bus.subscribe(recorder)
     with contextlib.ExitStack() as stack:
@@ -38,3 +41,15 @@ def reporting(masker: Masker, *, folder: Path | None, quiet: bool = False) -> It
         else:
             bus.subscribe(PlainReport(sys.stderr, masker))
         yield bus, recorder
+
+
+def make_output(folder: Path) -> None:
+    """The run directory itself, new or empty. Raises UsageError when it is neither."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise UsageError(f"the output folder {folder} is not empty", hint="name a new one with --output")
+    except OSError as error:
+        raise UsageError(
+            f"the output folder {folder} cannot be made: {error.strerror}", hint="name another one with --output"
+        ) from error

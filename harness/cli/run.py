@@ -19,16 +19,31 @@ from harness.errors import UsageError
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE|NAME=@FILE|NAME=env:VAR",
-              help="Value of a parameter of the extension.")
-@click.option("--parameters", "parameters_file", type=click.Path(path_type=Path),
-              help="Values as a flat JSON object or a ResourceConfiguration; -p wins.")
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE|NAME=@FILE|NAME=env:VAR",
+    help="Value of a parameter of the extension.",
+)
+@click.option(
+    "--parameters",
+    "parameters_file",
+    type=click.Path(path_type=Path),
+    help="Values as a flat JSON object or a ResourceConfiguration; -p wins.",
+)
 @machine_options
 @click.option("--instance", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the instance.")
 @click.option("--strict", is_flag=True, help="Warnings make exit code 1; missing requirement tags exit code 2.")
 @click.option("--allow-unexecuted", is_flag=True, help="Steps that cannot be executed here are no reason for exit 4.")
-@click.option("--keep", type=click.Choice(["always", "failed", "never"]), default="never", show_default=True,
-              help="Keep the machine, for at most 24 h.")
+@click.option(
+    "--keep",
+    type=click.Choice(["always", "failed", "never"]),
+    default="never",
+    show_default=True,
+    help="Keep the machine, for at most 24 h.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory, new or empty.")
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
 @click.option("--cold", is_flag=True, help="Boot from power-on. (Every run does; forks are not made yet.)")
@@ -48,7 +63,6 @@ def command(path: Path, **options: Any) -> None:
     with interruptible():
         request = prepare(path, **options)
         masker = Masker(request.secrets)
-        # The run directory is made by perform(), which also checks it; reports open their files when events come.
         with (
             reporting(masker, folder=request.output) as (bus, recorder),
             perform(request, bus, recorder, masker) as role,

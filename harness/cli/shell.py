@@ -18,14 +18,14 @@ from harness.errors import GuestError, UsageError
 @click.argument("run", required=False)
 @machine_options
 @click.option("--cold", is_flag=True, help="Boot from power-on. (Every machine does; forks are not made yet.)")
-@click.pass_context
-def command(ctx: click.Context, run: str | None, cold: bool, **options: Any) -> None:
+def command(run: str | None, cold: bool, **options: Any) -> None:
     """An interactive session as administrator in the machine that RUN kept; the last kept one without RUN.
 
     With --image, in a fresh throwaway machine, which is gone when the session ends. RUN is a run directory or its name.
     """
     from harness.run.interrupt import interruptible
 
+    ctx = click.get_current_context()
     fresh = ctx.get_parameter_source("image") is not click.core.ParameterSource.DEFAULT
     if fresh and run:
         raise UsageError("both a run and --image are given", hint="leave one of them out")
@@ -44,7 +44,9 @@ def _kept(run: str | None) -> int:
         machines = [record for record in machines if record.run == name or record.name == name]
     if not machines:
         what = f"no machine of the run {run} is kept" if run else "no machine is kept"
-        raise UsageError(what, hint="'vmrole run --keep always' keeps one, 'vmrole shell --image NAME' starts a fresh one")
+        raise UsageError(
+            what, hint="'vmrole run --keep always' keeps one, 'vmrole shell --image NAME' starts a fresh one"
+        )
     record = machines[0]
     if not record.access:
         raise GuestError(f"the machine {record.name} was kept without a way in")

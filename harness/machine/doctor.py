@@ -96,10 +96,10 @@ def _libvirt() -> Iterator[Check]:
         yield Check(
             "libvirt probing",
             "warning",
-            f"/dev/kvm is closed to {account.name}, under which QEMU runs: libvirt would probe QEMU anew at every look-up, "
-            "which the harness avoids",
-            f"other libvirt tools on this host are slowed down by it; 'chgrp kvm /dev/kvm; chmod g+rw /dev/kvm' ends it "
-            f"(if {account.name} is in the group kvm)",
+            f"/dev/kvm is closed to {account.name}, under which QEMU runs: libvirt would probe QEMU anew at every "
+            "look-up, which the harness avoids",
+            "other libvirt tools on this host are slowed down by it; 'chgrp kvm /dev/kvm; chmod g+rw /dev/kvm' ends "
+            f"it (if {account.name} is in the group kvm)",
         )
 
 
@@ -127,7 +127,9 @@ def _memory() -> Iterator[Check]:
     if guests:
         yield Check("memory", "ok", f"{available} MiB available, enough for {guests} guests of {_GUEST_MB} MiB")
     else:
-        yield Check("memory", "error", f"only {available} MiB available", f"a guest needs {_GUEST_MB + OVERHEAD_MB} MiB")
+        yield Check(
+            "memory", "error", f"only {available} MiB available", f"a guest needs {_GUEST_MB + OVERHEAD_MB} MiB"
+        )
 
 
 def _disk() -> Iterator[Check]:

@@ -35,7 +35,7 @@ def check_means(memory_mb: int, folder: Path) -> None:
     available = memory_available_mb()
     if memory_mb + OVERHEAD_MB > available:
         raise HostError(
-            f"a guest of {memory_mb} MiB needs {memory_mb + OVERHEAD_MB} MiB of memory and {available} MiB are available",
+            f"a guest of {memory_mb} MiB needs {memory_mb + OVERHEAD_MB} MiB of memory, {available} MiB are available",
             hint="give --memory a smaller number, or end something",
         )
     free = space_available_mb(folder)

@@ -209,5 +209,3 @@ def _mac() -> str:
     """A random address in the range QEMU's makers registered."""
     tail = secrets.token_bytes(3)
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
-
-

@@ -87,6 +87,7 @@ def _judge(step: Step, done: GuestResult) -> tuple[Outcome, str | None]:
     """The outcome and why. A Linux command never fails a deployment: the real agent logs a warning and goes on, also
     at its time-out."""
     warns = step.on_failure == "warn"
+    said: str | None
     if done.timed_out:
         said = f"it was stopped at its time-out of {step.timeout:g} s"
         return (Outcome.warned if warns else Outcome.timed_out), said

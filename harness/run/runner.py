@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, UsageError, VmRoleError
+from harness.errors import GuestError, VmRoleError
 from harness.image.build import ensure_image
 from harness.image.cache import Cache
 from harness.image.recipe import Image
@@ -81,10 +81,9 @@ class Role:
 def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Masker) -> Iterator[Role]:
     """Do the whole run, yield while its machine is still there, then take everything down and conclude.
 
-    Nothing but UsageError for the output folder escapes: what went wrong is the role's ``error`` and in its result.
-    ``recorder`` must already be subscribed to ``bus``, and every report.
+    Nothing escapes: what went wrong is the role's ``error`` and in its result. The run directory is there already;
+    ``recorder`` and every report are subscribed to ``bus``.
     """
-    make_output(request.output)
     role = Role(request, bus, recorder, masker)
     bus.emit(RunStarted(run=request.output.name, title=f"{request.package.name} on {request.machine.image}"))
     steps = tuple((step.id, step.name) for step in request.plan.steps)
@@ -100,8 +99,8 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
             _collect(role)
             yield role
             _keep(role)
-            if not role.kept:
-                stack.enter_context(bus.phase("remove"))
+            with bus.phase("remove") if not role.kept else contextlib.nullcontext():
+                stack.close()
     except (Exception, KeyboardInterrupt) as error:
         role.error = role.error or error
     if role.error and not isinstance(role.error, VmRoleError | KeyboardInterrupt) and os.environ.get("VMROLE_DEBUG"):
@@ -171,9 +170,7 @@ def _collect(role: Role) -> None:
     try:
         with role.bus.phase("collect"):
             if role.deployed and role.deployed.guest.connected:
-                missing = collect(
-                    role.deployed.guest, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS)
-                )
+                missing = collect(role.deployed.guest, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS))
                 for sentence in missing:
                     role.bus.notice("note", sentence)
             elif isinstance(role.error, GuestError) and role.request.keep == "never":
@@ -202,15 +199,3 @@ def _keep(role: Role) -> None:
         f"the machine is kept for {KEEP_HOURS:.0f} h: 'vmrole shell {role.request.output}' enters it, "
         "'vmrole sweep --kept' removes it",
     )
-
-
-def make_output(folder: Path) -> None:
-    """The run directory itself, new or empty. Raises UsageError when it is neither."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise UsageError(f"the output folder {folder} is not empty", hint="name a new one with --output")
-    except OSError as error:
-        raise UsageError(
-            f"the output folder {folder} cannot be made: {error.strerror}", hint="name another one with --output"
-        ) from error

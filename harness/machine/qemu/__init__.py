@@ -3,6 +3,6 @@
 
 import os
 
-# libvirt reads this once, when its module is loaded. Its warnings would otherwise land on the user's terminal; who wants
-# them sets the variable.
+# libvirt reads this once, when its module is loaded. Its warnings would otherwise land on the user's terminal; who
+# wants them sets the variable.
 os.environ.setdefault("LIBVIRT_LOG_OUTPUTS", "3:file:/dev/null")

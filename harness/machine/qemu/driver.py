@@ -191,9 +191,7 @@ class LibvirtMachine:
         assert self._domain is not None
         with self._mapped("talk to QEMU"):
             return str(
-                libvirt_qemu.qemuMonitorCommand(
-                    self._domain, command, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
-                )
+                libvirt_qemu.qemuMonitorCommand(self._domain, command, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
             )
 
     def insert(self, medium: Medium) -> None:
@@ -328,8 +326,8 @@ def _adopting_orphans(connection: Connection) -> Iterator[None]:
     """Make a QEMU that is started now our child, so that we can reap it at once when it ends (destroy: 0.2 s instead of
     1.2-1.9 s, measured, reference warm-fork).
 
-    The capability probe has to be over before: libvirt waits for its probing QEMU to be reaped by init, and for 40 s when
-    that is us.
+    The capability probe has to be over before: libvirt waits for its probing QEMU to be reaped by init, and for 40 s
+    when that is us.
     """
     if not connection.embed:
         yield
@@ -353,5 +351,3 @@ def _pid_of(root: Path, name: str) -> int | None:
         return int((root / "run/qemu" / f"{name}.pid").read_text())
     except (OSError, ValueError):
         return None
-
-

@@ -210,7 +210,9 @@ def _extent(descriptor: int) -> tuple[bool, int]:
 
 
 def _full(folder: Path) -> HostError:
-    return HostError(f"the disk of {folder} is full", hint="free some space; 'vmrole images list' and 'vmrole sweep' help")
+    return HostError(
+        f"the disk of {folder} is full", hint="free some space; 'vmrole images list' and 'vmrole sweep' help"
+    )
 
 
 @contextlib.contextmanager
