@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image is put together from: the unpacked kernel, the initramfs, the rights of an ordinary user."""
+
+from __future__ import annotations
+
+import getpass
+import gzip
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HostError
+from harness.image import initramfs, kernel
+from harness.image.builders import namespace
+
+
+def bzimage(payload: bytes) -> bytes:
+    """A bzImage as far as the reader looks: one set-up sector, then ``payload``."""
+    head = bytearray(2 * 512)
+    head[0x1F1] = 1
+    head[0x202:0x206] = b"HdrS"
+    struct.pack_into("<II", head, 0x248, 0, len(payload))
+    return bytes(head) + payload
+
+
+def test_gzip_kernel() -> None:
+    assert kernel.elf_of(bzimage(gzip.compress(b"\x7fELF kernel"))) == b"\x7fELF kernel"
+
+
+def test_lz4_kernel() -> None:
+    # 4 literals, a copy of 8 from distance 4 (it runs into itself), then 20 literals (15 + 5) and the end.
+    block = bytes([0x44]) + b"\x7fELF" + bytes([4, 0]) + bytes([0xF0, 5]) + b"abcdefghijklmnopqrst"
+    frame = b"\x02\x21\x4c\x18" + struct.pack("<I", len(block)) + block + struct.pack("<I", 32)
+    assert kernel.elf_of(bzimage(frame)) == b"\x7fELF" * 3 + b"abcdefghijklmnopqrst"
+
+
+def test_unknown_packing_is_left_to_the_kernel() -> None:
+    assert kernel.elf_of(bzimage(b"\x28\xb5\x2f\xfd zstd")) is None
+
+
+def test_not_a_kernel() -> None:
+    with pytest.raises(HostError, match="not a bzImage"):
+        kernel.elf_of(bytes(4096))
+
+
+def modules(folder: Path) -> Path:
+    (folder / "modules.dep").write_text("a/top.ko: a/mid-dle.ko a/low.ko\na/mid-dle.ko: a/low.ko\na/low.ko:\n")
+    (folder / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    return folder
+
+
+def test_modules_in_loading_order(tmp_path: Path) -> None:
+    folder = modules(tmp_path)
+    found = initramfs.module_files(folder, ["mid_dle", "top", "ext4"])
+    assert [path.name for path in found] == ["low.ko", "mid-dle.ko", "top.ko"]
+    assert initramfs.module_files(folder, ["top"], without=found[:2]) == [folder / "a/top.ko"]
+    with pytest.raises(HostError, match="no module nothing"):
+        initramfs.module_files(folder, ["nothing"])
+
+
+def test_archive(tmp_path: Path) -> None:
+    (tmp_path / "init").write_bytes(b"program")
+    (tmp_path / "low.ko").write_bytes(b"module")
+    data = initramfs.pack(tmp_path / "init", [tmp_path / "low.ko"], [])
+    names, at = [], 0
+    while at < len(data):
+        assert data[at : at + 6] == b"070701"
+        fields = [int(data[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
+        size, length = fields[6], fields[11]
+        names.append(data[at + 110 : at + 110 + length - 1].decode())
+        at = (at + 110 + length + 3 & ~3) + size + 3 & ~3
+    assert names == ["dev", "dev/console", "init", "first", "first/00-low.ko", "second", "TRAILER!!!"]
+
+
+def test_rights_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(namespace, "which", lambda _: None)
+    with pytest.raises(HostError, match=r"newuidmap.*install the package uidmap"):
+        namespace.check_rights()
+    monkeypatch.setattr(namespace, "which", lambda _: "/usr/bin/newuidmap")
+    monkeypatch.setattr(getpass, "getuser", lambda: "nobody-has-this-name")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    with pytest.raises(HostError, match="no 65536 subordinate ids.*usermod --add-subuids"):
+        namespace.check_rights()
