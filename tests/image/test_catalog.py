@@ -20,7 +20,7 @@ def test_debian_is_there() -> None:
 
 
 def test_unknown_image_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="no image 'debian-11'.*debian-12"):
+    with pytest.raises(UsageError, match=r"no image 'debian-11'.*debian-12"):
         catalog.load("debian-11")
 
 

@@ -82,5 +82,5 @@ def test_rights_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(namespace, "which", lambda _: "/usr/bin/newuidmap")
     monkeypatch.setattr(getpass, "getuser", lambda: "nobody-has-this-name")
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
-    with pytest.raises(HostError, match="no 65536 subordinate ids.*usermod --add-subuids"):
+    with pytest.raises(HostError, match=r"no 65536 subordinate ids.*usermod --add-subuids"):
         namespace.check_rights()

@@ -19,11 +19,14 @@ static void image_of(const struct resource *resource, char path[PATH_MAX])
 	snprintf(path, PATH_MAX, STATE "/resources/%s.ext4", resource->name);
 }
 
-/* What the file system itself needs beside the declared size: superblock copies and bitmaps (1/2048), the inode table
- * (16 inodes of 256 bytes per MiB: 1/256), the extents of the files, some folders. */
-static unsigned long overhead(unsigned long megabytes)
+/* The size of a file system in which `megabytes` can be used. It needs for itself: superblock copies and bitmaps (1/2048),
+ * the inode table (16 inodes of 256 bytes per MiB: 1/256), the extents of the files, some folders, and what the kernel
+ * holds back against a disk that is full to the last block: a fiftieth of it, at most 4096 blocks. */
+static unsigned long size_of_image(unsigned long megabytes)
 {
-	return MIB + megabytes * (MIB / 256) + megabytes * (MIB / 1024);
+	unsigned long size = megabytes * MIB + MIB + megabytes * (MIB / 256) + megabytes * (MIB / 1024);
+	unsigned long held_back = size / 49;
+	return size + (held_back < 16 * MIB ? held_back : 16 * MIB);
 }
 
 static void make_image(const struct resource *resource, const char *path)
@@ -31,9 +34,8 @@ static void make_image(const struct resource *resource, const char *path)
 	int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (file < 0)
 		fail_errno("the local resource %s cannot be made", resource->name);
-	unsigned long size = resource->megabytes * MIB + overhead(resource->megabytes);
 	/* Reserved, not only promised: what was declared is there until the machine goes. */
-	if (fallocate(file, 0, 0, (off_t)size) < 0) {
+	if (fallocate(file, 0, 0, (off_t)size_of_image(resource->megabytes)) < 0) {
 		int why = errno;
 		unlink(path);
 		errno = why;
