@@ -79,6 +79,11 @@ def command_line(
 
 
 def describe(argv: Sequence[str], most: int = 200) -> str:
-    """The command for a message: quoted, shortened, without its environment."""
-    text = shlex.join(argv)
-    return text if len(text) <= most else f"{text[:most]}..."
+    """The command for a message: quoted, without its environment, and without the words from the first one on that
+    goes past ``most`` characters. Whole words only: half a secret would escape the mask of whoever shows it."""
+    words: list[str] = []
+    for word in argv:
+        words.append(shlex.quote(word))
+        if len(" ".join(words)) > most:
+            return " ".join([*words[:-1], "..."])
+    return " ".join(words)

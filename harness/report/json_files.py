@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run directory's machine-readable part: result.json, events.jsonl, and the steps' streams."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from harness.report.text import Masker, masked
+from harness.run.events import Event, PhaseFinished, RunFinished, RunStarted, SpecializationRead, StepFinished
+from harness.run.recorder import Recorder
+
+_KEPT_CURRENT = (RunStarted, PhaseFinished, SpecializationRead, StepFinished, RunFinished)
+
+
+class JsonFiles:
+    """A subscriber that writes ``directory``, which must exist. result.json is whole at every moment; until the end it
+    says that the run has not finished. Closes itself with the last event."""
+
+    def __init__(self, directory: Path, masker: Masker) -> None:
+        self._directory = directory
+        self._masker = masker
+        self._recorder = Recorder()
+        self._events = (directory / "events.jsonl").open("a", encoding="utf-8", errors="backslashreplace")
+
+    def __call__(self, event: Event) -> None:
+        self._recorder(event)
+        line = json.dumps(masked(event.to_json(), self._masker), ensure_ascii=False)
+        self._events.write(f"{line}\n")
+        self._events.flush()
+        if isinstance(event, StepFinished):
+            folder = self._directory / "steps" / step_folder(event.step.id)
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, data in (("stdout", event.stdout), ("stderr", event.stderr)):
+                (folder / name).write_bytes(self._bytes(data))
+        if isinstance(event, _KEPT_CURRENT):
+            write_json(self._directory / "result.json", self._recorder.result().to_json(), self._masker)
+        if isinstance(event, RunFinished):
+            self.close()
+
+    def close(self) -> None:
+        self._events.close()
+
+    def _bytes(self, data: bytes) -> bytes:
+        """A stream masked, and otherwise byte for byte what the step wrote."""
+        # Where the masker knows bytes it also finds what is UTF-16 there.
+        by_bytes = getattr(self._masker, "bytes", None)
+        if by_bytes is not None:
+            done: bytes = by_bytes(data)
+            return done
+        text = data.decode("utf-8", "surrogateescape")
+        return self._masker.text(text).encode("utf-8", "surrogateescape")
+
+
+def step_folder(step_id: str) -> str:
+    """The folder below steps/ for a step: its id, or, when that could lead elsewhere, a name made from it."""
+    if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", step_id):
+        return step_id
+    clean = re.sub(r"[^A-Za-z0-9._-]", "_", step_id).lstrip(".")[:80]
+    # Two ids must not meet in one folder.
+    return f"{clean}-{hashlib.sha256(step_id.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def write_json(path: Path, document: Any, masker: Masker) -> None:
+    """Replace ``path`` in one step by ``document``, masked."""
+    text = json.dumps(masked(document, masker), ensure_ascii=False, indent=2)
+    write_whole(path, text + "\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace ``path`` in one step: a reader sees the old file or the new one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
