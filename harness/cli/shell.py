@@ -80,4 +80,4 @@ def _fresh(**options: Any) -> int:
 
 
 def _session(guest: Any) -> int:
-    return int(guest.interactive(stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr))
+    return int(guest.interactive())

@@ -72,17 +72,17 @@ def _programs() -> Iterator[Check]:
 
 def _libvirt() -> Iterator[Check]:
     try:
-        import libvirt
+        from harness.machine.qemu.connection import connect, reprobing_trap  # first: it sets where libvirt logs
+
+        import libvirt  # isort: skip
     except ImportError as error:
         yield Check("libvirt", "error", f"its Python binding cannot be loaded: {error}", "make setup")
         return
-    from harness.machine.qemu.connection import connect, reprobing_trap
-
     number = libvirt.getVersion()
     version = f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
     try:
         with connect(None) as connection:
-            connection.raw.getDomainCapabilities(connection.emulator, "x86_64", "pc", "qemu")
+            connection.raw.getDomainCapabilities(connection.emulator, "x86_64", "q35", "qemu")
     except VmRoleError as error:
         yield Check("libvirt", "error", error.message, error.hint)
         return

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import traceback
@@ -20,6 +21,7 @@ from harness.machine.protocol import Machine
 from harness.machine.qemu.driver import LibvirtHypervisor
 from harness.machine.sweep import sweep
 from harness.masking import Masker
+from harness.package import Findings
 from harness.run import deploy as deployment
 from harness.run.collect import collect, collect_offline
 from harness.run.deploy import Deployed, deploy
@@ -90,6 +92,9 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     bus.emit(RunPlanned(phases=("image", *deployment.PHASES, "steps", "collect", "remove"), steps=steps))
     for warning in request.warnings:
         bus.notice("warning", warning)
+    findings = Findings([*request.package.findings, *request.plan.findings]).as_json()
+    text = masker.text(json.dumps(findings, indent=2, ensure_ascii=False))
+    (request.output / "findings.json").write_text(text + "\n", "utf-8")
     try:
         with contextlib.ExitStack() as stack:
             try:

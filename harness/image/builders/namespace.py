@@ -53,9 +53,24 @@ def _has_range(file: Path, user: str) -> bool:
 
 
 def inside(argv: Sequence[str]) -> list[str]:
-    """``argv`` in the namespaces. Its processes and mounts end with it."""
+    """``argv`` in the namespaces. Its processes and mounts end with it, and it ends with the process that started it:
+    a killed harness leaves nothing that still writes into a folder whose lock is free again.
+    """
     mapping = [] if os.geteuid() == 0 else ["--user", "--map-root-user", "--map-auto"]
-    return ["unshare", *mapping, "--mount", "--pid", "--fork", "--kill-child", "--", *argv]
+    return [
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        "--",
+        "unshare",
+        *mapping,
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--",
+        *argv,
+    ]
 
 
 def remove(folder: Path) -> None:

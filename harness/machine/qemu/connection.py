@@ -64,7 +64,10 @@ def connect(uri: str | None) -> Iterator[Connection]:
         return
     raw = open_libvirt(uri)
     try:
-        yield Connection(raw, uri, False, process_folder(), None)
+        # A daemon of this host meets the same trap as the in-process driver; only root can see it, and avoid it.
+        account = qemu_account()
+        trapped = account and urlsplit(uri).hostname is None and reprobing_trap(account)
+        yield Connection(raw, uri, False, process_folder(), _emulator(account) if trapped else None)
     finally:
         raw.close()
 

@@ -31,7 +31,8 @@ class DomainFiles:
 def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     """The domain XML of ``spec``.
 
-    Everything a guest does not need costs boot time under TCG, so there is no graphics, USB, option ROM or balloon.
+    Everything a guest does not need costs boot time under TCG, so there is no graphics, USB, option ROM or balloon;
+    q35 starts about a second faster than pc (measured, images/debian-12/README.md).
     ``-netdev user,restrict=on`` is ours because libvirt's <interface type='user'> has no ``restrict`` and would let the
     guest reach the host's loopback at 10.0.2.2 (measured, reference warm-fork).
     """
@@ -40,7 +41,7 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     _text(domain, "memory", str(spec.memory_mb), unit="MiB")
     _text(domain, "vcpu", str(spec.cpus))
     os_ = ET.SubElement(domain, "os")
-    _text(os_, "type", "hvm", arch="x86_64", machine="pc")
+    _text(os_, "type", "hvm", arch="x86_64", machine="q35")
     if files.kernel:
         _text(os_, "kernel", files.kernel)
         if files.initrd:
@@ -49,8 +50,7 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     features = ET.SubElement(domain, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
-    if kvm:
-        ET.SubElement(domain, "cpu", mode="host-passthrough")
+    _cpu(domain, kvm=kvm)
     clock = ET.SubElement(domain, "clock", offset="utc")
     ET.SubElement(clock, "timer", name="hpet", present="no")
     # A guest that powers itself off, reboots or panics stays visible to whoever waits for it.
@@ -73,6 +73,16 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
 def cdrom_xml(medium: str | None) -> str:
     """The CD drive holding ``medium`` (or empty), for an update of the running domain."""
     return ET.tostring(_cdrom(ET.Element("devices"), medium), encoding="unicode")
+
+
+def _cpu(domain: ET.Element, *, kvm: bool) -> None:
+    """Under TCG a plain model: guests use what they find, and AVX2 above all is slow to emulate."""
+    if kvm:
+        ET.SubElement(domain, "cpu", mode="host-passthrough")
+        return
+    cpu = ET.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
+    _text(cpu, "model", "Nehalem", fallback="allow")
+    ET.SubElement(cpu, "feature", policy="require", name="rdrand")
 
 
 def _disk(devices: ET.Element, path: str) -> None:
@@ -106,8 +116,8 @@ def _network(domain: ET.Element, spec: MachineSpec) -> None:
         name = NETDEV.format(index=index)
         restrict = "on" if nic.network.kind == "none" else "off"
         # Slots from 0x10 up are far from those that libvirt hands out.
-        device = f"virtio-net-pci,netdev={name},mac={nic.mac},romfile=,bus=pci.0,addr={0x10 + index:#x}"
-        arguments += ["-netdev", f"user,id={name},restrict={restrict}", "-device", device]
+        device = f"virtio-net-pci,netdev={name},mac={nic.mac},romfile=,bus=pcie.0,addr={0x10 + index:#x}"
+        arguments += ["-netdev", f"user,id={name},ipv6=off,restrict={restrict}", "-device", device]
     _command_line(domain, arguments)
 
 

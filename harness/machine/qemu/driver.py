@@ -33,7 +33,7 @@ from harness.machine.protocol import (
 from harness.machine.qemu.connection import Connection, connect
 from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml, domain_xml
 from harness.machine.qemu.storage import LocalFiles, Volumes, storage_for
-from harness.machine.qemu.tunnel import Tunnel, is_this_host
+from harness.machine.qemu.tunnel import Tunnel, free_port, is_this_host
 from harness.state import MachineRecord, host_boot_id
 
 _STATES = {
@@ -178,9 +178,7 @@ class LibvirtMachine:
         """A port number is free only until somebody takes it: try, and try the next when QEMU refuses."""
         answer = ""
         for _ in range(_PORT_TRIES):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                free = int(probe.getsockname()[1])
+            free = free_port()
             answer = self.monitor(f"hostfwd_add {NETDEV.format(index=0)} tcp:127.0.0.1:{free}-:{port}")
             if not answer.strip():
                 return free
@@ -332,7 +330,7 @@ def _adopting_orphans(connection: Connection) -> Iterator[None]:
     if not connection.embed:
         yield
         return
-    connection.raw.getDomainCapabilities(connection.emulator, "x86_64", "pc", "qemu")
+    connection.raw.getDomainCapabilities(connection.emulator, "x86_64", "q35", "qemu")
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:

@@ -19,6 +19,13 @@ def is_this_host(name: str | None) -> bool:
     return name in (None, "", "localhost", "127.0.0.1", "::1", socket.gethostname())
 
 
+def free_port() -> int:
+    """A TCP port of the loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Tunnel:
     """127.0.0.1:``port`` here is 127.0.0.1:``remote`` on the host of ``uri``, for the time of the context."""
 
@@ -38,9 +45,7 @@ class Tunnel:
         ssh = which("ssh")
         if ssh is None:
             raise HostError("the program ssh is not installed", hint="install the package openssh-client")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         forward = f"127.0.0.1:{self.port}:127.0.0.1:{self._remote}"
         argv = [ssh, "-N", "-T", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", *self._options, "-L", forward]
         self._process = subprocess.Popen(

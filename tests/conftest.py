@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What tests with real machines share: a state folder of their own, the image, and an inventory of what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+VMROLE = Path(sys.executable).parent / "vmrole"
+REPOSITORY = Path(__file__).parent.parent
+SAMPLES = REPOSITORY / "scenarios/samples"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder() -> Iterator[Path]:
+    """The private state folder of this test session: short, and apart from the user's own machines."""
+    folder = Path(tempfile.mkdtemp(prefix="vmt-", dir="/tmp"))
+    before = os.environ.get("VMROLE_STATE_DIR")
+    os.environ["VMROLE_STATE_DIR"] = str(folder)
+    yield folder
+    subprocess.run([VMROLE, "sweep", "--kept"], check=False, capture_output=True)
+    if before is None:
+        del os.environ["VMROLE_STATE_DIR"]
+    else:
+        os.environ["VMROLE_STATE_DIR"] = before
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The name of the Linux image, which is built first if the cache lacks it."""
+    subprocess.run([VMROLE, "images", "build", "debian-12"], check=True, stdin=subprocess.DEVNULL)
+    return "debian-12"
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What machines leave on a host: QEMU processes, files of process folders, ports those processes listen on."""
+
+    processes: frozenset[int]
+    files: frozenset[str]
+    ports: frozenset[str]
+
+
+def inventory(state: Path) -> Inventory:
+    """What there is now of machines whose files are in ``state``."""
+    processes = frozenset(guests(state))
+    files = frozenset(str(path) for path in (state / "r").rglob("*") if path.parent != state / "r" or path.is_dir())
+    listening = subprocess.run(["ss", "-Hltnp"], check=True, capture_output=True, text=True).stdout
+    ports = frozenset(line.split()[3] for line in listening.splitlines() if any(f"pid={p}," in line for p in processes))
+    return Inventory(processes, files, ports)
+
+
+def guests(state: Path) -> list[int]:
+    """Pids of the QEMU processes of machines in ``state``."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes()
+        except OSError:
+            continue
+        if b"guest=vmrole-" in command and str(state).encode() in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished `vmrole`."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+def vmrole(*arguments: str | Path, timeout: float = 240, **environment: str) -> Ran:
+    """Run the command as a user does, in a process of its own."""
+    done = subprocess.run(
+        [VMROLE, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        env=os.environ | environment,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Ran(done.returncode, done.stdout, done.stderr)

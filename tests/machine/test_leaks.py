@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing leaks: processes, files and ports before and after every way a run can end."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline
+from tests.conftest import VMROLE, Inventory, guests, inventory, vmrole
+
+pytestmark = pytest.mark.vm
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [VMROLE, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def endless(image: str, log: Path) -> tuple[str | Path, ...]:
+    """A run that does not end by itself."""
+    document = log / "endless.resext"
+    document.write_text(
+        '{"SchemaVersion": "1.0", "Name": "Endless", "Version": "1.0.0.0",'
+        ' "Type": "Microsoft.Compute/EnterpriseApplicationExtension/1.0", "ExtensionSettings": {"ApplicationProfile":'
+        ' {"Name": "Endless", "LinuxApplicationProfile": {"RunOnceCommands": ["/bin/sleep 250"]}}}}'
+    )
+    return ("run", document, "--image", image, "--output", log / "out")
+
+
+def until(log: Path, what: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait for ``what`` in the events of the run."""
+    events = log / "out/events.jsonl"
+
+    def seen() -> bool | None:
+        if process.poll() is not None:
+            raise AssertionError(f"it ended with {process.returncode}: {process.communicate()}")
+        return True if events.exists() and what in events.read_text() else None
+
+    assert Deadline(120).poll(seen, every=0.1), f"no {what!r} in {events.read_text()}"
+
+
+def settled(state: Path, before: Inventory) -> None:
+    """The inventory is again what it was; the kernel may take a moment to take a killed process away."""
+    Deadline(5).poll(lambda: True if inventory(state) == before else None)
+    assert inventory(state) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "when", "code"),
+    [
+        (signal.SIGINT, '"boot"', 130),
+        (signal.SIGINT, "step-started", 130),
+        (signal.SIGTERM, '"stage": "booting"', 143),
+        (signal.SIGTERM, "step-started", 143),
+    ],
+)
+def test_interrupted(
+    number: signal.Signals, when: str, code: int, image: str, state_folder: Path, tmp_path: Path
+) -> None:
+    before = inventory(state_folder)
+    process = start(*endless(image, tmp_path))
+    until(tmp_path, when, process)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code, stderr
+    assert b"Traceback" not in stderr
+    assert '"verdict": "interrupted"' in (tmp_path / "out/result.json").read_text()
+    settled(state_folder, before)
+
+
+def test_killed_and_swept(image: str, state_folder: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves a machine; sweep takes it, and leaves alone what a living run owns."""
+    before = inventory(state_folder)
+    (tmp_path / "dead").mkdir()
+    (tmp_path / "alive").mkdir()
+    dead = start(*endless(image, tmp_path / "dead"))
+    until(tmp_path / "dead", "step-started", dead)
+    dead.kill()
+    dead.communicate()
+    orphans = set(guests(state_folder))
+    assert len(orphans) == 1, "a killed harness leaves its machine"
+    alive = start(*endless(image, tmp_path / "alive"))
+    try:
+        # The next run sweeps by itself before it makes its own machine.
+        until(tmp_path / "alive", '"stage": "booting"', alive)
+        living = set(guests(state_folder))
+        assert len(living) == 1 and not living & orphans
+        done = vmrole("sweep", "--json")
+        assert done.code == 0 and done.json["removed"] == []
+        assert set(guests(state_folder)) == living
+    finally:
+        alive.kill()
+        alive.communicate()
+    done = vmrole("sweep", "--json")
+    assert len(done.json["removed"]) == 1
+    settled(state_folder, before)
+
+
+@pytest.mark.parametrize("moment", [0.15, 0.4, 0.7, 1.2])
+def test_killed_early(moment: float, image: str, state_folder: Path) -> None:
+    """SIGKILL while the machine is being made: at any moment, sweep finds what there is."""
+    before = inventory(state_folder)
+    process = start("exec", "--image", image, "--", "true")
+    time.sleep(moment)  # not awaited for anything: the moment is the point
+    process.kill()
+    process.communicate()
+    vmrole("sweep")
+    settled(state_folder, before)
+
+
+def test_run_timeout(image: str, state_folder: Path, tmp_path: Path) -> None:
+    """The overall time-out: exit 3, blame, and where it was."""
+    before = inventory(state_folder)
+    done = vmrole(*endless(image, tmp_path), "--timeout", "25", "--json")
+    assert done.code == 3, done.stderr
+    assert done.json["verdict"] == "error" and done.json["blame"]
+    settled(state_folder, before)
+
+
+def test_too_short_a_timeout_says_how_far_it_got(image: str, state_folder: Path, tmp_path: Path) -> None:
+    before = inventory(state_folder)
+    done = vmrole(*endless(image, tmp_path), "--timeout", "2", "--json")
+    assert done.code == 3, done.stderr
+    assert "awaited was" in done.json["summary"] and done.json["blame"] == "guest"
+    assert (tmp_path / "out/console.log").exists()
+    settled(state_folder, before)
+
+
+def test_kept_machine(image: str, state_folder: Path, tmp_path: Path) -> None:
+    """--keep always outlives the process, can be entered, and goes with sweep --kept only."""
+    before = inventory(state_folder)
+    document = endless(image, tmp_path)[1]
+    Path(document).write_text(Path(document).read_text().replace("/bin/sleep 250", "/bin/true"))
+    done = vmrole("run", document, "--output", tmp_path / "out", "--keep", "always")
+    assert done.code == 0, done.stderr
+    assert len(guests(state_folder)) == 1
+    shell = subprocess.run(
+        [VMROLE, "shell", tmp_path / "out"], input=b"hostname; exit 5\n", capture_output=True, timeout=60, check=False
+    )
+    assert shell.returncode == 5 and b"VMROLE-" in shell.stdout, shell
+    swept = vmrole("sweep", "--json").json
+    assert swept["removed"] == [] and swept["kept"][0]["run"] == "out"
+    assert len(guests(state_folder)) == 1
+    assert len(vmrole("sweep", "--kept", "--json").json["removed"]) == 1
+    settled(state_folder, before)
+    assert not list((state_folder / "r").iterdir())
