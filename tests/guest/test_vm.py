@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What only a whole machine can show: a specialization read back, and a reboot that is proven."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.errors import GuestLostError, GuestNotReadyError
+from harness.run.answer import LocalResource
+from harness.run.certificates import load_certificate
+from harness.run.deploy import Deployed, deploy
+from harness.run.events import Event, EventBus, SpecializationRead
+from harness.run.readback import read_back
+from harness.run.request import MachineRequest
+from harness.run.runner import find_image, hypervisor
+from tests.run.test_certificates import make, write
+
+pytestmark = pytest.mark.vm
+
+SECONDS = 300
+
+
+def _payload(folder: Path) -> None:
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "Ünï file").write_bytes(b"payload")
+    (folder / "run.sh").write_text("#!/bin/sh\necho ran\n")
+    (folder / "run.sh").chmod(0o755)
+
+
+@pytest.fixture(scope="module")
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def machine(image: str, events: list[Event], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    folder = tmp_path_factory.mktemp("certificates")
+    request = MachineRequest(
+        image,
+        computer_name="APP-##",
+        instance=7,
+        certificates=(
+            load_certificate(write(folder, make().pfx(), "my")),
+            load_certificate(write(folder, make("root").pem(), "root"), "Root"),
+        ),
+        local_resources=(LocalResource("Work", 20), LocalResource("With  blanks ü", 5)),
+    )
+    bus = EventBus()
+    bus.subscribe(events.append)
+    built = find_image(request, bus, deadline=Deadline(1800))
+    with (
+        hypervisor(request, bus) as (driver, scratch),
+        deploy(driver, built, request, bus, deadline=Deadline(SECONDS), payload=_payload, scratch=scratch) as deployed,
+    ):
+        yield deployed
+
+
+def test_everything_is_as_wanted(machine: Deployed, events: list[Event]) -> None:
+    [read] = [event for event in events if isinstance(event, SpecializationRead)]
+    assert [seen for seen in read.observations if not seen.ok] == []
+    assert {seen.name: seen.observed for seen in read.observations}["computer-name"] == "APP-07"
+    assert len(read.observations) == 9 + 2 + 3 + 1  # settings, certificates, resources with the diagnostics, payload
+
+
+def test_what_is_not_as_wanted_is_seen(machine: Deployed) -> None:
+    other = dataclasses.replace(
+        machine.answer,
+        computer_name="OTHER",
+        time_zone="Europe/Berlin",
+        locale="de_DE.UTF-8",
+        administrator_password_hash="$2b$06$other",
+        local_resources=(LocalResource("Work", 30), LocalResource("Absent", 1)),
+    )
+    seen = read_back(machine.guest, other, host_key=machine.host_key, deadline=Deadline(60))
+    wrong = {one.name for one in seen if not one.ok}
+    assert wrong == {
+        *("computer-name", "time-zone", "locale", "administrator-password"),
+        *("local-resource Work", "local-resource Absent"),
+    }
+
+
+def test_payload(machine: Deployed) -> None:
+    guest, folder = machine.guest, machine.answer.payload
+    assert folder
+    assert guest.get(f"{folder}/deep/er/Ünï file", deadline=Deadline(30)) == b"payload"
+    assert guest.run(["./run.sh"], cwd=folder, deadline=Deadline(30)).stdout == b"ran\n"
+
+
+def test_commands_and_files(machine: Deployed) -> None:
+    guest = machine.guest
+    done = guest.run(["sh", "-c", "exit 7"], timeout=20, deadline=Deadline(30))
+    assert (done.exit_code, done.stderr) == (7, b"")
+    killed = guest.run(["sleep", "60"], timeout=2, deadline=Deadline(30))
+    assert (killed.timed_out, killed.exit_code) == (True, None)
+    data = os.urandom(1_000_000)
+    guest.put(data, "/root/data", deadline=Deadline(60))
+    assert guest.get("/root/data", deadline=Deadline(60)) == data
+
+
+def test_a_full_disk(machine: Deployed) -> None:
+    with pytest.raises(Exception, match="cannot be written in the guest"):
+        machine.guest.put(bytes(25_000_000), "/resources/Work/large", deadline=Deadline(120))
+    assert machine.guest.run(["ls", "-A", "/resources/Work"], deadline=Deadline(30)).stdout == b""
+
+
+def test_reboot_is_proven(machine: Deployed) -> None:
+    guest = machine.guest
+    before = guest.boot_id(deadline=Deadline(30))
+    after = guest.reboot(deadline=Deadline(SECONDS))
+    assert after != before
+    assert guest.boot_id(deadline=Deadline(30)) == after
+    seen = read_back(guest, machine.answer, host_key=machine.host_key, deadline=Deadline(60))
+    assert [one for one in seen if not one.ok] == []
+
+
+def test_a_reboot_that_does_not_happen(machine: Deployed) -> None:
+    guest = machine.guest
+    guest.run(["systemctl", "mask", "--runtime", "reboot.target"], deadline=Deadline(30))
+    try:
+        with pytest.raises(Exception, match=r"refuses to reboot|did not come back"):
+            guest.reboot(deadline=Deadline(15))
+    finally:
+        guest.reconnect(deadline=Deadline(60))
+        guest.run(["systemctl", "unmask", "--runtime", "reboot.target"], deadline=Deadline(30))
+
+
+def test_a_guest_that_reboots_by_itself_is_lost_and_found(machine: Deployed) -> None:
+    guest = machine.guest
+    before = guest.boot_id(deadline=Deadline(30))
+    with pytest.raises(GuestLostError):
+        guest.run(["sh", "-c", "systemctl reboot; sleep 300"], deadline=Deadline(60))
+    guest.reconnect(deadline=Deadline(SECONDS))
+    assert guest.boot_id(deadline=Deadline(30)) != before
+
+
+def test_a_guest_that_is_crashed_under_us(machine: Deployed) -> None:
+    """Last: nothing is left of the machine."""
+    timer = threading.Timer(2, machine.machine.crash)
+    timer.start()
+    with pytest.raises(GuestLostError, match="run sleep 100"):
+        machine.guest.run(["sleep", "100"], deadline=Deadline(20))
+    timer.join()
+    with pytest.raises((GuestLostError, GuestNotReadyError)):
+        machine.guest.reconnect(deadline=Deadline(2))
