@@ -8,7 +8,7 @@
 #include <unistd.h>
 #include <stdlib.h>
 
-enum { POLL_MS = 80 };
+enum { POLL_MS = 100 };
 
 /* Reads the version in the file `path`: one line that is safe as the name of a folder. */
 static char *read_version(const char *path)
