@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from harness.machine.qemu.connection import process_folder
+
 VMROLE = Path(sys.executable).parent / "vmrole"
 REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "scenarios/samples"
@@ -55,7 +57,13 @@ class Inventory:
 def inventory(state: Path) -> Inventory:
     """What there is now of machines whose files are in ``state``."""
     processes = frozenset(guests(state))
-    files = frozenset(str(path) for path in (state / "r").rglob("*") if path.parent != state / "r" or path.is_dir())
+    # The folder of this very process stays, as libvirt laid it out; machines must leave nothing in it.
+    ours = process_folder().path if process_folder.cache_info().currsize else None
+    files = frozenset(
+        str(path)
+        for folder in (state / "r").glob("*")
+        for path in (folder.rglob("*") if folder != ours else (*folder.glob("*/vmrole-*"), *folder.glob("vmrole-*")))
+    )
     listening = subprocess.run(["ss", "-Hltnp"], check=True, capture_output=True, text=True).stdout
     ports = frozenset(line.split()[3] for line in listening.splitlines() if any(f"pid={p}," in line for p in processes))
     return Inventory(processes, files, ports)

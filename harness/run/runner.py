@@ -30,6 +30,7 @@ from harness.run.execute import execute
 from harness.run.recorder import Recorder
 from harness.run.request import KEEP_HOURS, MachineRequest, RunRequest
 from harness.run.result import Conclusion, RunResult, StepResult, Verdict, conclude
+from harness.run.watch import watched
 from harness.state import qemu_account
 
 IMAGE_SECONDS = 1800.0
@@ -110,6 +111,8 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
         role.error = role.error or error
     if role.error and not isinstance(role.error, VmRoleError | KeyboardInterrupt) and os.environ.get("VMROLE_DEBUG"):
         traceback.print_exception(role.error)
+    if isinstance(role.error, VmRoleError) and role.error.hint:
+        bus.notice("note", f"what to do: {role.error.hint}")
     conclusion = role.conclusion
     role._conclusion = conclusion
     bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code))
@@ -162,8 +165,9 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:
             on_machine=on_machine,
         )
     )
-    with bus.phase("steps", limit=deadline.timeout()):
-        execute(request.plan, role.deployed.guest, bus, deadline=deadline)
+    deployed = role.deployed
+    with bus.phase("steps", limit=deadline.timeout()), watched(deployed.machine, deployed.guest):
+        execute(request.plan, deployed.guest, bus, deadline=deadline)
 
 
 def _collect(role: Role) -> None:
