@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
@@ -156,8 +157,8 @@ class Machine:
         """First words of what the agent announced."""
         return [line.split()[2] for line in self.lines if line.startswith("vmrole: stage ")]
 
-    def await_line(self, pattern: str, seconds: float = 60, *, after: int = 0) -> str:
-        """The first console line from number ``after`` on that ``pattern`` is found in."""
+    def await_line(self, pattern: str, seconds: float = 240, *, after: int = 0) -> str:
+        """The first console line from number ``after`` on that ``pattern`` is found in; patient, for crowded computers."""
 
         def look() -> str | None:
             return next((line for line in self.lines[after:] if re.search(pattern, line)), None)
@@ -184,7 +185,7 @@ class Machine:
         """An SSH connection, by key or by password; the host key is the one on the medium, or it fails."""
         client = paramiko.SSHClient()
         kind, text = medium.host_key[1].decode().split()[:2]
-        client.get_host_keys().add(f"[127.0.0.1]:{self.port}", kind, paramiko.Ed25519Key(data=b64(text)))
+        client.get_host_keys().add(f"[127.0.0.1]:{self.port}", kind, paramiko.Ed25519Key(data=base64.b64decode(text)))
         key = paramiko.Ed25519Key.from_private_key(io.StringIO(medium.user_key[0].decode()))
         client.connect(
             "127.0.0.1",
@@ -207,13 +208,7 @@ class Machine:
         self.process.stdout.close()
 
 
-def b64(text: str) -> bytes:
-    import base64
-
-    return base64.b64decode(text)
-
-
-def command(client: paramiko.SSHClient, line: str, *, code: int = 0, seconds: float = 60) -> str:
+def command(client: paramiko.SSHClient, line: str, *, code: int = 0, seconds: float = 120) -> str:
     """Output of a shell line in the guest, which has to end with ``code``."""
     _, out, err = client.exec_command(line, timeout=seconds)
     text = out.read().decode() + err.read().decode()

@@ -92,7 +92,9 @@ def guest(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sp
         },
     )
     with started(image, folder, medium.write(folder / "medium.iso")) as machine:
-        yield Specialised(image, machine, medium, trusted[0], own[0])
+        specialised = Specialised(image, machine, medium, trusted[0], own[0])
+        yield specialised
+        specialised.client.close()
 
 
 def test_stages_and_marker(guest: Specialised) -> None:
@@ -201,7 +203,7 @@ def test_second_boot(guest: Specialised) -> None:
     assert guest("cat /etc/machine-id") == guest.medium.machine_id
     guest("systemctl poweroff")
     guest.client.close()
-    guest.machine.process.wait(30)
+    guest.machine.process.wait(120)
 
 
 @pytest.fixture(scope="module")
