@@ -158,7 +158,7 @@ class Machine:
         return [line.split()[2] for line in self.lines if line.startswith("vmrole: stage ")]
 
     def await_line(self, pattern: str, seconds: float = 240, *, after: int = 0) -> str:
-        """The first console line from number ``after`` on that ``pattern`` is found in; patient, for crowded computers."""
+        """The first console line from number ``after`` on that ``pattern`` is found in."""
 
         def look() -> str | None:
             return next((line for line in self.lines[after:] if re.search(pattern, line)), None)
