@@ -21,8 +21,8 @@ from harness.guest.ssh import SshGuest
 from harness.run.medium import make_ssh_keypair
 from tests.guest.conftest import Server, free_port, start_server, stop_server
 
-# In a command: above it timeout(1), the shell around it, and the server's process of this connection.
-_SESSION = "$(ps -o ppid= -p $(ps -o ppid= -p $(ps -o ppid= -p $$)))"
+# In a command: above it the shell around it, and the server's process of this connection.
+_SESSION = "$(ps -o ppid= -p $(ps -o ppid= -p $$))"
 
 
 def soon() -> Deadline:

@@ -86,6 +86,22 @@ def test_what_is_not_as_wanted_is_seen(machine: Deployed) -> None:
     }
 
 
+def test_automatic_updates_that_still_run_are_seen(machine: Deployed) -> None:
+    """Forbidden after they had begun: systemd goes on with a timer whose unit is masked only then."""
+    unit = "/etc/systemd/system/apt-daily.timer"
+    script = (
+        f"rm {unit} && printf '[Timer]\\nOnActiveSec=1h\\nUnit=ssh.service\\n' >{unit} && "
+        f"systemctl daemon-reload && systemctl start apt-daily.timer && ln -sf /dev/null {unit}"
+    )
+    done = machine.guest.run(["sh", "-c", script], deadline=Deadline(60))
+    assert (done.exit_code, done.stderr) == (0, b"")
+    try:
+        seen = read_back(machine.guest, machine.answer, host_key=machine.host_key, deadline=Deadline(60))
+        assert {one.name: one.observed for one in seen if not one.ok} == {"automatic-updates": "on: apt-daily.timer"}
+    finally:
+        machine.guest.run(["systemctl", "stop", "apt-daily.timer"], deadline=Deadline(60))
+
+
 def test_payload(machine: Deployed) -> None:
     guest, folder = machine.guest, machine.answer.payload
     assert folder

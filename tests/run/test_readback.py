@@ -30,11 +30,11 @@ hostname "$NAME"
 mount -t tmpfs -o mode=755 tmpfs /mnt
 cd /mnt
 mkdir -p usr etc proc dev bin resources var/lib/waagent
+cp "$ROOT/bin/systemctl" .
 for name in bin sbin lib lib64; do rm -rf $name; ln -s usr/$name $name; done
 for name in usr proc dev; do mount --rbind /$name $name; done
 mount --bind "$ROOT/etc" etc
 cp "$ROOT"/waagent/* var/lib/waagent/
-cp "$ROOT/bin/systemctl" .
 chmod 600 var/lib/waagent/*
 mkdir -m 0700 -p var/lib/vmrole var/lib/vmrole/payload resources/Work "resources/a  b ü"
 mount -t tmpfs -o size=10m,mode=700 tmpfs resources/Work
@@ -133,8 +133,8 @@ def root(tmp_path: Path, answer: Answer, certificates: tuple[Certificate, ...]) 
         "etc/shadow": f"daemon:*:1:::::\nroot:{HASH}:1:0:99999:7:::\n",
         "etc/passwd": Path("/etc/passwd").read_text(),
         "etc/ld.so.cache": "",
-        "etc/ssl/certs/ca-certificates.crt": "".join(c.crt_pem.decode() for c in certificates),
         "bin/systemctl": "#!/bin/sh\nshift; for u; do echo inactive; done; exit 3\n",
+        "etc/ssl/certs/ca-certificates.crt": "".join(c.crt_pem.decode() for c in certificates),
     }
     for certificate in certificates:
         files[f"waagent/{certificate.thumbprint}.crt"] = certificate.crt_pem.decode()
