@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.vm, pytest.mark.slow]
 
 def test_wheel_runs_the_sample(image: str, tmp_path: Path) -> None:
     python = str(Path(sys.base_prefix) / "bin/python3")
-    pip = ["pip", "--quiet", "--disable-pip-version-check"]
+    pip: list[str | Path] = ["pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([python, "-m", "venv", tmp_path / "env"], check=True)
     here = tmp_path / "env/bin"
-    build = [here / "python", "-m", *pip, "wheel", "--no-deps", "--wheel-dir", tmp_path / "dist", REPOSITORY]
-    subprocess.run(build, check=True, cwd=tmp_path)
+    build: list[str | Path] = [here / "python", "-m", *pip, "wheel", "--no-deps", "--wheel-dir", tmp_path / "dist"]
+    subprocess.run([*build, REPOSITORY], check=True, cwd=tmp_path)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     subprocess.run([here / "python", "-m", *pip, "install", wheel], check=True, cwd=tmp_path)
     done = subprocess.run(

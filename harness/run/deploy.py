@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -52,8 +52,8 @@ class Deployed:
     guest: SshGuest
     image: Image
     answer: Answer
-    password: str
-    client_key: bytes
+    password: str = field(repr=False)
+    client_key: bytes = field(repr=False)
     host_key: str
 
     def access(self) -> dict[str, str | int]:

@@ -23,6 +23,7 @@ import libvirt
 
 from harness.errors import HostError
 from harness.machine.accelerator import EMULATOR
+from harness.machine.qemu.tunnel import is_this_host
 from harness.process import Account, run, which
 from harness.state import ProcessFolder, new_process_folder, qemu_account, state_folder
 
@@ -66,7 +67,7 @@ def connect(uri: str | None) -> Iterator[Connection]:
     try:
         # A daemon of this host meets the same trap as the in-process driver; only root can see it, and avoid it.
         account = qemu_account()
-        trapped = account and urlsplit(uri).hostname is None and reprobing_trap(account)
+        trapped = account and is_this_host(urlsplit(uri).hostname) and reprobing_trap(account)
         yield Connection(raw, uri, False, process_folder(), _emulator(account) if trapped else None)
     finally:
         raw.close()
