@@ -80,8 +80,10 @@ def _embedded() -> Connection:
     uri = f"qemu:///embed?root={folder.path}"
     connection = Connection(open_libvirt(uri), uri, True, folder, emulator)
 
+    kept = _kept_capabilities()
+
     def close() -> None:
-        _keep_capabilities(folder.path)
+        _keep_capabilities(folder.path, kept)
         connection.raw.close()
 
     atexit.register(close)
@@ -201,10 +203,9 @@ def _kept_capabilities() -> Path:
     return state_folder() / "capabilities"
 
 
-def _keep_capabilities(root: Path) -> None:
+def _keep_capabilities(root: Path, kept: Path) -> None:
     """Keep what libvirt found out about QEMU for the next process; it checks by itself whether it still holds."""
     source = root / "cache/qemu/capabilities"
-    kept = _kept_capabilities()
     with contextlib.suppress(OSError):
         fresh = {p.name: p.stat().st_mtime_ns for p in source.glob("*.xml")}
         if not fresh or (kept.is_dir() and fresh == {p.name: p.stat().st_mtime_ns for p in kept.glob("*.xml")}):
