@@ -48,14 +48,22 @@ def command(
                 outcomes.append(_one(request, argv, timeout, stream=not as_json))
         except VmRoleError as error:
             sys.exit(tell(error, code=OUR_FAILURE))
+    codes = [instance["exit_code"] for _facts, instance in outcomes]
+    code = max(code if code <= 255 else 1 for code in codes)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "machines": outcomes}, indent=2))
-    codes = [outcome["exit_code"] for outcome in outcomes]
-    sys.exit(max(code if code <= 255 else 1 for code in codes))
+        instances = [{"id": str(number)} | instance for number, (_facts, instance) in enumerate(outcomes)]
+        told = {"schema": 1, **outcomes[0][0], "command": list(argv), "exit_code": code, "instances": instances}
+        click.echo(json.dumps(told, indent=2))
+    sys.exit(code)
 
 
-def _one(request: Any, argv: tuple[str, ...], timeout: float | None, *, stream: bool) -> dict[str, Any]:
-    """The command in one machine; its streams are copied to ours, or are in what is returned."""
+def _one(
+    request: Any, argv: tuple[str, ...], timeout: float | None, *, stream: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The command in one machine: the facts of its run and the instance, in the shapes of result.json.
+
+    With ``stream`` its streams are copied to ours as they are.
+    """
     from harness.cli.reporting import reporting
     from harness.deadline import Deadline
     from harness.masking import Masker
@@ -81,12 +89,10 @@ def _one(request: Any, argv: tuple[str, ...], timeout: float | None, *, stream: 
     result = recorder.result().to_json()
     facts = {name: result[name] for name in ("image", "accelerator", "forked", "fork_reason")}
     instance = masked(result["instances"][0], masker)
-    del instance["steps"]
-    return facts | {
-        "command": list(argv),
+    del instance["steps"], instance["id"]
+    return facts, instance | {
         "exit_code": done.exit_code if done.exit_code is not None else 1,
         "stdout": masker.text(text_of(done.stdout)),
         "stderr": masker.text(text_of(done.stderr)),
         "seconds": round(done.seconds, 3),
-        "instance": instance,
     }

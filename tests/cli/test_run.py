@@ -95,7 +95,7 @@ def test_exec(image: str, state_folder: Path) -> None:
         "exec", "--image", image, "--json", "--", "sh", "-c", 'echo "$1"; echo e >&2; exit 7', "x", "a 'b' $c"
     )
     assert done.code == 7, done.stderr
-    machine = done.json["machines"][0]
+    machine = done.json["instances"][0]
     assert (machine["stdout"], machine["stderr"], machine["exit_code"]) == ("a 'b' $c\n", "e\n", 7)
-    assert all(seen["ok"] for seen in machine["instance"]["specialization"])
+    assert all(seen["ok"] for seen in machine["specialization"])
     assert inventory(state_folder) == before

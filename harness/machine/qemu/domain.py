@@ -61,7 +61,7 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     if files.emulator:
         _text(devices, "emulator", files.emulator)
     _disk(devices, files.disk)
-    ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi")
+    _on_root_bus(ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi"), 3)
     _cdrom(devices, files.medium)
     ET.SubElement(devices, "controller", type="usb", model="none")
     _serial(devices, files.console)
@@ -91,6 +91,12 @@ def _disk(devices: ET.Element, path: str) -> None:
     ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache="unsafe", error_policy="enospace", discard="unmap")
     ET.SubElement(disk, "source", file=path)
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
+    _on_root_bus(disk, 2)
+
+
+def _on_root_bus(device: ET.Element, slot: int) -> None:
+    """Without an address libvirt puts it behind a root port of its own, which firmware and kernel then enumerate."""
+    ET.SubElement(device, "address", type="pci", domain="0x0000", bus="0x00", slot=f"{slot:#04x}", function="0x0")
 
 
 def _cdrom(devices: ET.Element, path: str | None) -> ET.Element:
