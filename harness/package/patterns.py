@@ -129,8 +129,7 @@ class FailurePolicy:
                     shown = f" {exit_code}" if check.stream == "exit code" else ""
                     reasons.append(f"{check.stream}{shown} matches the failure pattern {check.pattern}")
             except TimeoutError:
-                what = f"the failure pattern {check.pattern[:100]} was given up after {SECONDS:g} s and counts as not found"
-                reasons.append(what)
+                reasons.append(f"the failure pattern {check.pattern[:100]} was given up after {SECONDS:g} s: not found")
             except PatternError as error:
                 reasons.append(f"the failure pattern {check.pattern[:100]} never matches: {error}")
         if failed:

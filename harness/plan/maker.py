@@ -15,6 +15,7 @@ from harness.plan.windows import windows_steps
 
 if TYPE_CHECKING:
     from harness.package.parameters import Parameters
+    from harness.package.patterns import Defaults
     from harness.package.reader import Package
 
 
@@ -26,15 +27,17 @@ def make_plan(
     event: Event = "deploy",
     instance: int = 1,
     strict: bool = True,
+    pattern_defaults: Defaults = "recorded",
 ) -> Plan:
     """The steps of ``event`` on instance ``instance`` (from 1) of a guest that runs ``os``.
 
     Steps for the other system are in the plan and not applicable. With ``strict`` raises PackageError when no step is
     applicable, or when one that is has a parameter without a value; without it such steps are only marked.
+    ``pattern_defaults`` says which failure patterns stand for missing ones (harness.package.patterns).
     """
     findings = Findings()
     linux = linux_steps(package, parameters, event, os == "linux", findings)
-    windows = windows_steps(package, parameters, event, instance, os == "windows")
+    windows = windows_steps(package, parameters, event, instance, os == "windows", pattern_defaults)
     steps = [*linux, *windows] if os == "linux" else [*windows, *linux]
     masker = Masker(parameters.secrets)
     steps = [_masked(step, masker) for step in steps]

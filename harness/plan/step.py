@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from harness.package.findings import Finding
+from harness.package.patterns import FailurePolicy
 
 OS = Literal["linux", "windows"]
 Event = Literal["deploy", "update", "scale-out", "delete"]
@@ -37,8 +38,14 @@ class Step:
 
     ``environment`` is added to what the guest gives a process. ``timeout`` is in seconds, None is none. ``reboot`` says
     in words when the guest restarts after it: "never", "always", or "exit code 3010, 1641". ``on_failure`` is what a
-    failure does to the run. ``source`` is a JSON pointer into the document. ``applicable`` is False for steps of
+    failure does to the run, ``policy`` how a Windows script's outcome is judged (None: by its exit code alone).
+    ``source`` is a JSON pointer into the document. ``applicable`` is False for steps of
     another operating system; ``unresolved`` are parameters without a value, whose placeholders stay in the texts.
+
+    A Windows program is ``executable`` (its ``%NAME%`` are expanded in the guest, harness.plan.guestpaths) and
+    ``parameters``, the rest of its command line as one string; or ``script_block``, the text of a batch file. Its
+    streams are stored in ``stdout_path`` and ``stderr_path``, for which ``folders`` are created first; of each stream
+    ``max_output_size`` bytes are kept, None is no limit. ``stdin_path`` is a file of the guest.
     """
 
     id: str
@@ -63,6 +70,15 @@ class Step:
     payload_id: str | None = None
     unresolved: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    executable: str | None = field(default=None, repr=False)
+    parameters: str | None = field(default=None, repr=False)
+    script_block: str | None = field(default=None, repr=False)
+    policy: FailurePolicy | None = None
+    stdout_path: str | None = field(default=None, repr=False)
+    stderr_path: str | None = field(default=None, repr=False)
+    stdin_path: str | None = field(default=None, repr=False)
+    folders: tuple[str, ...] = field(default=(), repr=False)
+    max_output_size: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The members that `plan --json` shows; nothing secret is among them."""
@@ -78,9 +94,19 @@ class Step:
             "timeout": self.timeout,
             "reboot": self.reboot,
             "source": self.source,
+            "patterns": self._patterns(),
+            "on_failure": self.on_failure,
             "applicable": self.applicable,
             "unresolved": list(self.unresolved),
         }
+
+    def _patterns(self) -> dict[str, str | None] | None:
+        """Failure pattern of each stream, None where nothing is looked for; None as a whole where none can be."""
+        if self.policy is None:
+            return None
+        names = ("exit_code", "stdout", "stderr")
+        pairs = zip(names, self.policy.checks, strict=True)
+        return {name: None if check.state == "off" else check.pattern for name, check in pairs}
 
 
 @dataclass(frozen=True, slots=True)
