@@ -314,7 +314,7 @@ def the_document(names: list[str], where: str, definition: bool) -> str:
         )
     if definition:
         raise PackageError(
-            f"{where} is a resource definition; definitions are not supported yet by this version",
+            f"{where} is a resource definition, and a resource extension is wanted here",
             hint="give the resource extension (.resextpkg, .resext) that it references",
         )
     raise PackageError(f"{where} has no resource extension", hint="put one .resext document at its root")

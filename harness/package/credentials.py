@@ -8,8 +8,9 @@ from typing import Final
 
 from harness.package.jsontree import Node
 
-#: ScriptCredential, SQLDeploymentCredential, SQLServiceCredential... [DOC dn249753, dn249740, dn249754]
-_CREDENTIAL: Final = re.compile(r"(?i)(?:script|sql\w*)credential")
+#: ScriptCredential, SQLDeploymentCredential, SQLServiceCredential... [DOC dn249753, dn249740, dn249754], and a
+#: definition's AdminCredential and DomainJoinCredentials [DOC dn249737].
+_CREDENTIAL: Final = re.compile(r"(?i)(?:script|sql\w*|admin)credential|domainjoincredentials")
 #: SAPassword, PackagePassword, and Password of a credential's object form, in lower case.
 _PASSWORDS: Final = frozenset({"password", "sapassword", "packagepassword"})
 

@@ -52,6 +52,15 @@ _WORDS: Final[dict[str, Any]] = {
 Scalar = str | int | float | bool | None
 
 
+class JsonError(PackageError):
+    """No JSON, even with goodwill: ``what`` is wrong at ``offset`` of the text."""
+
+    def __init__(self, message: str, *, what: str, offset: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.what = what
+        self.offset = offset
+
+
 def read_json(data: bytes, file: str) -> Document:
     """Read a document of ``file`` (the name that findings and errors carry).
 
@@ -107,7 +116,8 @@ class _Reader:
         if self.long_string >= 0:
             first = self.document.place(self.long_string)[0]
             hint = f"a string that starts in line {first} goes over several lines: is its closing quote missing?"
-        raise PackageError(f"{self.document.file}, line {line}, column {column}: {what}", hint=hint or None)
+        message = f"{self.document.file}, line {line}, column {column}: {what}"
+        raise JsonError(message, what=what, offset=offset, hint=hint or None)
 
     def note(self, code: str, offset: int, sentence: str, hint: str, node: Node | None = None) -> None:
         self.deviates = True

@@ -103,6 +103,12 @@ class Document:
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 
+    def offset(self, line: int, column: int) -> int:
+        """The offset of a place: the inverse of ``place``."""
+        self.place(0)
+        assert self._starts is not None
+        return self._starts[min(max(line, 1), len(self._starts)) - 1] + column - 1
+
     def line_text(self, line: int) -> str:
         """One line without its end; "" beyond the text."""
         lines = _LINE_END.split(self.text)

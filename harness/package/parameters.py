@@ -24,6 +24,7 @@ from harness.package.jsontree import Document
 from harness.package.substitution import Substituted, placeholders, substitute
 
 if TYPE_CHECKING:
+    from harness.package.models import Parameter
     from harness.package.reader import Package
 
 
@@ -50,9 +51,9 @@ class Parameters:
     """
 
     declared: tuple[Declared, ...] = ()
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
     masked: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -73,37 +74,64 @@ def read_parameters(
     ``NAME=VALUE`` is literal, ``NAME=@FILE`` the content of a file without its last line break, ``NAME=env:VAR`` an
     environment variable. Raises UsageError for unknown names, malformed values, files that cannot be read.
     """
-    known = {item.name: item for item in declared_parameters(package)}
+    return fill_parameters(
+        package.name, package.document, declared_parameters(package), read_values(given, file, environ)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Values as they were given, not looked at yet: text, numbers, booleans, null, or a credential's object form.
+
+    ``literal`` are the names whose values stood on the command line. ``shown`` has what to show instead of values that
+    were made of secrets, whatever the type of the parameter that gets them.
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    literal: frozenset[str] = frozenset()
+    shown: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_values(given: Sequence[str] = (), file: Path | None = None, environ: Mapping[str, str] | None = None) -> Given:
+    """The values of ``file`` (--parameters) and then of ``given`` (-p), which win; see ``read_parameters``."""
     raw: dict[str, Any] = dict(_from_file(file)) if file is not None else {}
     literal: set[str] = set()
     for assignment in given:
         name, value, is_literal = _assignment(assignment, os.environ if environ is None else environ)
         raw[name] = value
         (literal.add if is_literal else literal.discard)(name)
+    return Given(raw, frozenset(literal))
+
+
+def fill_parameters(owner: str, document: Document, declared: Sequence[Declared], given: Given) -> Parameters:
+    """Check ``given`` against what ``owner``'s ``document`` declares. Raises UsageError as ``read_parameters`` does."""
+    known = {item.name: item for item in declared}
     values: dict[str, str] = {}
     masked: dict[str, str] = {}
     secrets: list[str] = []
     warnings: list[str] = []
-    for name, value in raw.items():
+    for name, value in given.values.items():
         if name not in known:
-            raise _unknown(name, package.name, known)
+            raise _unknown(name, owner, known)
         parameter = known[name]
         if value is None:  # null in a file: no value
             continue
-        values[name] = text = _text(parameter, value)
+        values[name] = text = text_of(parameter, value)
+        if name in given.shown:
+            masked[name] = given.shown[name]
         if parameter.secret:
             # an undeclared credential may come without a colon: then nothing of it is known to be harmless
             secret = password(text) if parameter.type == "credential" and ":" in text else text
             secrets.append(secret)
             masked[name] = (text[: len(text) - len(secret)] if secret else text) + (MASK if secret else "")
-            if name in literal and secret:
+            if name in given.literal and secret:
                 warnings.append(
                     f"the value of {name} is secret and was written on the command line, where other users of this "
                     f"computer and the shell's history see it; use -p {name}=@FILE or -p {name}=env:VAR"
                 )
     missing = tuple(name for name, item in known.items() if name not in values and item.declared)
     filled = Parameters(tuple(known.values()), values, masked, tuple(secrets), missing, tuple(warnings))
-    inside = document_secrets(package.document, filled)
+    inside = document_secrets(document, filled)
     everything = tuple(dict.fromkeys(secret for secret in (*secrets, *inside) if secret))
     return Parameters(filled.declared, values, masked, everything, missing, filled.warnings)
 
@@ -113,11 +141,16 @@ def declared_parameters(package: Package) -> tuple[Declared, ...]:
 
     The seed's own sample uses two that it does not declare; they can be given a value, or nothing could run it.
     """
+    return declared_in(package.document, package.extension.resource_extension_parameters)
+
+
+def declared_in(document: Document, parameters: Iterable[Parameter]) -> tuple[Declared, ...]:
+    """The same of any document and the parameters that it declares."""
     found: dict[str, Declared] = {}
-    for parameter in package.extension.resource_extension_parameters:
+    for parameter in parameters:
         if parameter.name:
             found[parameter.name] = Declared(parameter.name, (parameter.type or "String").lower())
-    for node in package.document.root.walk():
+    for node in document.root.walk():
         if isinstance(node.value, str):
             for name in placeholders(node.value):
                 if name not in found:
@@ -173,16 +206,25 @@ def _read(path: Path, what: str) -> bytes:
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:
-    """Name -> value of a flat JSON object, or of a ResourceConfiguration: its ParameterValues is JSON in a string.
+    """Name -> value of a flat JSON object, of a ResourceConfiguration, or of an instance that holds one.
 
-    [DOC dn249733]: a configuration has ``Version`` and ``ParameterValues`` and no other member.
+    [DOC dn249733]: a configuration has ``Version`` and ``ParameterValues``, JSON in a string, and no other member.
     """
+    from harness.package.nested import read_nested
+
     try:
-        data = read_json(_read(path, "parameters"), path.name).root.plain()
-        if isinstance(data, dict) and "ParameterValues" in data and set(data) <= {"Version", "ParameterValues"}:
-            data = data["ParameterValues"]
-            if isinstance(data, str):
-                data = read_json(data.encode("utf-8", "surrogatepass"), f"ParameterValues in {path.name}").root.plain()
+        root = read_json(_read(path, "parameters"), path.name).root
+        inside = root.get("ResourceConfiguration")
+        if inside is not None and isinstance(inside.value, dict):
+            root = inside
+        node = root.get("ParameterValues") if "ParameterValues" in (root.value or ()) else None
+        if node is not None and set(root.value) <= {"Version", "ParameterValues"}:
+            nested = read_nested(node)
+            if nested is None:
+                problem = next(iter(finding for finding in node.document.findings if finding.code == "nested-json"))
+                raise UsageError(f"{path.name}: {problem.sentence}", hint=problem.hint or None)
+            root = nested.root
+        data = root.plain()
     except PackageError as error:  # the same reader, but it is the user's file and not the package
         raise UsageError(error.message, hint=error.hint) from None
     if not isinstance(data, dict):
@@ -190,7 +232,7 @@ def _from_file(path: Path) -> Mapping[str, Any]:
     return data
 
 
-def _text(parameter: Declared, value: Any) -> str:
+def text_of(parameter: Declared, value: Any) -> str:
     """The text that is inserted. Values are checked against the declared type; none is ever shown in an error."""
     name = parameter.name
     if isinstance(value, dict) and parameter.type == "credential" and set(value) == {"UserName", "Password"}:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from harness.package.models import ResourceExtension
 
 Kind = Literal["archive", "folder", "document"]
-_NOT_YET = "definitions are not supported yet by this version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def read_package(path: Path) -> Package:
         if not path.exists():
             raise UsageError(f"there is no {path}")
         raise PackageError(
-            f"{path.name} is a resource definition; {_NOT_YET}",
+            f"{path.name} is a resource definition, and a resource extension is wanted here",
             hint="give the resource extension (.resextpkg, .resext) that it references",
         )
     try:

@@ -72,3 +72,43 @@ def zip_of(path: Path, files: dict[str, bytes]) -> Path:
         for name, data in files.items():
             archive.writestr(name, data)
     return path
+
+
+def definition(
+    parameters: tuple[tuple[str, str], ...] = (), values: dict[str, Any] | None = None, **members: Any
+) -> dict[str, Any]:
+    """A small correct definition that refers to ``extension()``, with its parameters as (name, type)."""
+    reference = {
+        "ReferenceName": "Small",
+        "Name": "Small",
+        "Publisher": "",
+        "Version": "1.0.0.0",
+        "ResourceExtensionParameterValues": json.dumps(values or {}),
+    }
+    return {
+        "SchemaVersion": "1.0",
+        "Name": "Role",
+        "Publisher": "Example",
+        "Version": "1.0.0.0",
+        "Type": "Microsoft.Compute/VMRole/1.0",
+        "ResourceParameters": [{"Name": name, "Type": kind} for name, kind in parameters],
+        "ResourceExtensionReferences": [reference],
+        "IntrinsicSettings": {
+            "HardwareProfile": {"VMSize": "Small"},
+            "StorageProfile": {"OSVirtualHardDiskImage": "Debian:12.0.0.0"},
+        },
+        **members,
+    }
+
+
+def view(*fields: dict[str, Any]) -> dict[str, Any]:
+    """A small correct view with these fields."""
+    return {
+        "Version": "1.0.0.0",
+        "DefaultLanguageCode": "en-US",
+        "Sections": [{"Title": "All", "Categories": [{"CategoryName": "All", "Parameters": list(fields)}]}],
+    }
+
+
+def field(name: str, kind: str = "String", **members: Any) -> dict[str, Any]:
+    return {"Type": kind, "Name": name, **members}
