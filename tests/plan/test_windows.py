@@ -147,8 +147,13 @@ def test_the_seeds_products(tmp_path: Path) -> None:
     path = tmp_path / "seed.resext"
     path.write_bytes(seed_document())
     package = read_package(path)
-    values = ("SQLInstance=PROD", "ConnectionString=server='x'", "SharepointDB=Share",
-              "SQLScriptCommandCredential=corp\\sql:Swordfish", "SQLDeploymentCredential=corp\\dac:Swordfish")  # fmt: skip
+    values = (
+        "SQLInstance=PROD",
+        "ConnectionString=server='x'",
+        "SharepointDB=Share",
+        "SQLScriptCommandCredential=corp\\sql:Swordfish",
+        "SQLDeploymentCredential=corp\\dac:Swordfish",
+    )
     parameters = read_parameters(package, values)
     plan = make_plan(package, parameters, os="windows")
     setup = plan.step("sql-SQL-Deployment-1")

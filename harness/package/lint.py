@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can be said about an extension beyond its shape: patterns, orders, names, commands.
+
+Works on the tree and not on the model, so that every finding has its place. Nothing here is an error: all of it has
+deployed, or its evidence is not strong enough to say that it cannot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from harness.package.findings import Finding
+from harness.package.jsontree import Document, Node
+from harness.package.patterns import Stream, looks_like_path, make_check, reboot_codes
+from harness.package.substitution import placeholders, substitute
+
+if TYPE_CHECKING:
+    from harness.package.archive import Entry
+
+_PATTERNS: Final[tuple[tuple[str, Stream, str], ...]] = (
+    ("ExitCodeRegex", "exit code", ""),
+    ("StandardOutputRegex", "standard output", "StandardOutputPath"),
+    ("StandardErrorRegex", "standard error", "StandardErrorPath"),
+)
+#: Exit codes that a pattern is tried on; the numbers of the pattern itself are added.
+_CODES: Final = (*range(1, 300), 1602, 1603, 1618, 1641, 3010, 3011, 9009, 65535, -1, -2147024891, 2147483647)
+_LISTS: Final = ("ProvisioningScripts", "ScriptCommands", "SQLScriptCommands")
+_REGEX_MARKS: Final = re.compile(r"[*?|^$\[\]{}]|\.\+|\\[dsw.]")
+_RELATIVE_FILE: Final = re.compile(
+    r"(?<![^\s\"'&(])\.[\\/]((?:[\w .-]+[\\/])*[\w .-]+?\.(?:ps1|cmd|bat|vbs|js|msi|exe))(?![\w.])", re.IGNORECASE
+)
+#: `-SAPassword hunter2`, `/pwd:"x"`: a literal behind an option that is called a password.
+_PASSWORD_OPTION: Final = re.compile(
+    r"(?<![\w-])[-/]\w*?(?:password|passwd|pwd)(?:\s+|[:=]\s*)(?:\"([^\"]+)\"|'([^']+)'|([^\s\"'$%(<\[/-][^\s\"']*))",
+    re.IGNORECASE,
+)
+_POLICIES: Final = ("failonmatch", "warnandcontinueonmatch")
+
+
+def lint(document: Document, payload: Iterable[Entry] = ()) -> list[Finding]:
+    """Findings about a resource extension; ``payload`` has its files, relative to the payload's root.
+
+    Linear in the size of the document, but for the patterns it has, each of which takes bounded time.
+    """
+    files = {entry.path.lower() for entry in payload}
+    before = len(document.findings)
+    for node in document.root.walk():
+        if not isinstance(node.value, list):
+            continue
+        if node.key in _LISTS:
+            _orders(node, document)
+        if node.key == "WindowsServerRolesAndFeatures":
+            _features(node, document)
+        elif node.key in ("ProvisioningScripts", "ScriptCommands", "ScriptApplications"):
+            for element in node.value:
+                if isinstance(element.value, dict):
+                    _script(element, document, files)
+    made = list(document.findings)[before:]
+    return made
+
+
+def tags(document: Document, have: Iterable[str], image: str) -> Iterator[Finding]:
+    """Requirement tags that an image does not declare; the platform wants all of them [GUIDE 18276]."""
+    known = {tag.lower() for tag in have}
+    node = document.find("/ResourceRequirements/OSVirtualHardDiskRequirements")
+    for tag in node.value if node is not None and isinstance(node.value, list) else ():
+        if isinstance(tag.value, str) and tag.value.lower() not in known:
+            yield Finding(
+                "warning",
+                "requirement-tag",
+                f"the extension requires {tag.value[:60]!r}, which the image {image} does not declare",
+                "run it on another image, or without --strict",
+                document.file,
+                tag.pointer,
+                tag.line,
+                tag.column,
+            )
+
+
+def _text(node: Node | None) -> str | None:
+    """A string without parameters, its escapes undone; None for anything else."""
+    if node is None or not isinstance(node.value, str) or placeholders(node.value):
+        return None
+    return substitute(node.value, {}).text
+
+
+def _script(node: Node, document: Document, files: set[str]) -> None:
+    for name, stream, path_name in _PATTERNS:
+        _pattern(node.get(name), stream, path_name, document)
+    _reboot_pattern(node.get("RebootExitCodeRegex"), document)
+    for name in ("StandardOutputPath", "StandardErrorPath"):
+        path = node.get(name)
+        text = _text(path)
+        if path is not None and text and "\\" not in text.replace("\\\\", "") and _REGEX_MARKS.search(text):
+            hint = f"write {name.replace('Path', 'Regex')}, if a failure pattern is meant"
+            document.report("path-pattern", f"{name} is {text[:60]!r}: a pattern and no path", path, hint=hint)
+    policy = node.get("ErrorPolicy")
+    text = _text(policy)
+    if policy is not None and text is not None and text.strip().lower() not in _POLICIES:
+        what = f"the error policy {text[:60]!r} is not known; a failure fails the deployment"
+        document.report("error-policy", what, policy, hint="FailOnMatch or WarnAndContinueOnMatch")
+    _command(node, document, files)
+
+
+def _pattern(node: Node | None, stream: Stream, path_name: str, document: Document) -> None:
+    text = _text(node)
+    if node is None or text is None:
+        return
+    check = make_check(stream, text)
+    if check.state == "invalid":
+        if looks_like_path(text):
+            hint = f"write {path_name}" if path_name else "write a pattern, e.g. [1-9][0-9]*"
+            document.report("pattern-path", f"{node.key} is a path; as a pattern it never matches", node, hint=hint)
+        else:
+            what = f"the pattern {text[:60]!r} never matches: {check.problem}"
+            document.report("pattern-invalid", what, node, hint="the script then cannot fail by this stream")
+        return
+    if check.state == "off":
+        return
+    try:
+        if stream == "exit code":
+            _exit_code_pattern(node, text, document)
+        elif check.found(""):
+            what = f"the pattern {text[:60]!r} matches every output, even none: the script always fails"
+            document.report("pattern-always", what, node, hint='it is a failure pattern; "" switches the check off')
+    except TimeoutError:
+        what = f"the pattern {text[:60]!r} takes too long to match"
+        document.report("pattern-invalid", what, node, hint="avoid repeats inside repeats")
+
+
+def _exit_code_pattern(node: Node, text: str, document: Document) -> None:
+    check = make_check("exit code", text)
+    if check.found("0"):
+        what = f"the exit code 0 matches {text[:60]!r}: the script always fails"
+        document.report("pattern-always", what, node, hint="it is a failure pattern, e.g. [1-9][0-9]*")
+        return
+    own = [int(number) for number in re.findall(r"-?[0-9]{1,10}", text)[:50]]
+    # one search over all of them would not do: patterns may be anchored
+    if not any(check.found(str(code)) for code in (*own, *_CODES)):
+        what = f"no exit code matches {text[:60]!r}: the script cannot fail by its exit code"
+        document.report("pattern-never", what, node, hint="exit codes are matched as decimal text")
+
+
+def _reboot_pattern(node: Node | None, document: Document) -> None:
+    text = _text(node)
+    if node is None or text is None:
+        return
+    codes = reboot_codes(text)
+    if codes is None:
+        what = f"{text[:60]!r} is no list of exit codes: it restarts nothing"
+        document.report("reboot-pattern", what, node, hint="write 1641|3010")
+    elif re.match(r"\s*[{?+]", text):
+        what = f"{text[:60]!r} is no regular expression; it is read as the exit codes {', '.join(map(str, codes))}"
+        document.report("reboot-pattern-braces", what, node, hint=f"write {'|'.join(map(str, codes))}")
+
+
+def _command(node: Node, document: Document, files: set[str]) -> None:
+    program = node.get("ExecutableAndParams")
+    executable = program.get("Executable") if program is not None else None
+    block = node.get("ScriptBlock")
+    has_program = executable is not None and bool(executable.value)
+    has_block = block is not None and bool(block.value)
+    if not has_program and not has_block:
+        what = "the script has neither ExecutableAndParams nor a ScriptBlock: there is nothing to start"
+        document.report("script-empty", what, node, hint="give it one of the two")
+    elif has_program and block is not None and has_block:
+        what = "the script has ExecutableAndParams and a ScriptBlock; the program is started, the block is ignored"
+        document.report("script-double", what, block, hint="remove one of them")
+    rest = program.get("Parameters") if program is not None else None
+    if executable is None or rest is None or not isinstance(executable.value, str) or not isinstance(rest.value, str):
+        return
+    name = re.split(r"[\\/]", executable.value.strip().lower())[-1].removesuffix(".exe")
+    if name == "cmd" and re.search(r"(?i)/[ck]\s+'", rest.value):
+        what = "cmd.exe knows no single quotes: it looks for a program whose name starts with one"
+        document.report("command-single-quotes", what, rest, hint='write \\"...\\"')
+    for match in _PASSWORD_OPTION.finditer(rest.value):
+        if not placeholders(match.group()) and not re.match(r"[$%(]", next(filter(None, match.groups()), "")):
+            what = "a password is written in the command line"
+            document.report("secret-in-plain-text", what, rest, hint="declare a Credential or SecureString parameter")
+            break
+    if files:
+        _files(node, rest, document, files)
+
+
+def _files(node: Node, rest: Node, document: Document, files: set[str]) -> None:
+    """Files of the payload that a command names as ``.\\x.ps1``: its working directory is the payload's folder."""
+    written = node.get("WorkingDirectory")
+    identifier = _text(node.get("ApplicationPayloadId"))
+    if identifier is None or (written is not None and written.value):
+        return
+    wanted = re.sub(r"[\s{}]", "", identifier).lower()
+    payloads = document.find("/ExtensionSettings/ApplicationProfile/ApplicationPayload")
+    for payload in payloads.value if payloads is not None and isinstance(payloads.value, list) else ():
+        own, path = _text(payload.get("ID")), _text(payload.get("RelativePath"))
+        if own is None or path is None or re.sub(r"[\s{}]", "", own).lower() != wanted:
+            continue
+        folder = [part for part in re.split(r"[\\/]+", path.lower()) if part not in ("", ".")]
+        if "/".join(folder) in files:  # a payload that is a file; its neighbours are in its folder
+            folder.pop()
+        for match in _RELATIVE_FILE.finditer(rest.value):
+            parts = [part for part in re.split(r"[\\/]+", match[1].lower()) if part != "."]
+            if "/".join((*folder, *parts)) not in files:
+                what = f"the payload {path[:60]!r} has no {match[1][:60]!r}, which the command names"
+                document.report("command-file-missing", what, rest, hint="is it misspelt, or not packed?")
+
+
+def _orders(node: Node, document: Document) -> None:
+    """Two scripts of one type with one order: which is first is not documented; here the array decides."""
+    seen: dict[tuple[str, str], Node] = {}
+    for element in node.value:
+        kind, order = (element.get(name) for name in ("ScriptType", "DeploymentOrder"))
+        if kind is None or order is None or not isinstance(kind.value, str) or order.value in (None, ""):
+            continue
+        if isinstance(order.value, bool | dict | list | float) or placeholders(str(order.value)):
+            continue
+        key = (kind.value.strip().lower(), str(order.value).strip().lstrip("+0") or "0")
+        first = seen.setdefault(key, order)
+        if first is not order:
+            what = f"two {kind.value[:40]} scripts have the order {str(order.value)[:20]}, this one and that of line "
+            document.report("order-collision", f"{what}{first.line}", order, hint="give each an order of its own")
+
+
+def _features(node: Node, document: Document) -> None:
+    from harness.package.features import is_feature, nearest
+
+    for element in node.value:
+        name = _text(element)
+        if name is not None and name.strip() and not is_feature(name):
+            near = nearest(name)
+            what = f"no role or feature of Windows Server is known as {name[:60]!r}"
+            document.report("feature-unknown", what, element, hint=f"did you mean {near}?" if near else "")

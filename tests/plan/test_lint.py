@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.package import Finding, read_package
+from harness.package.lint import lint, tags
+from tests.package.material import SAMPLES, published_folders, seed_document, with_profile, write
+from tests.plan.test_plan import script
+from tests.plan.test_windows import ID
+
+
+def lint_of(folder: Path, **windows: Any) -> list[Finding]:
+    package = read_package(write(folder, with_profile(windows=windows)))
+    return lint(package.document, package.payload.files)
+
+
+def codes(folder: Path, **members: Any) -> set[str]:
+    return {finding.code for finding in lint_of(folder, ProvisioningScripts=[script(**members)])}
+
+
+@pytest.mark.parametrize(
+    ("members", "code"),
+    [
+        ({"StandardOutputRegex": "c:\\VMRole\\encryptdbpwd_out.log"}, "pattern-path"),
+        ({"StandardOutputRegex": "\\VX"}, "pattern-invalid"),
+        ({"StandardErrorRegex": "(?<a-b>x)"}, "pattern-invalid"),
+        ({"StandardErrorRegex": "((x{1000}){1000}){1000}"}, "pattern-invalid"),
+        ({"ExitCodeRegex": "error"}, "pattern-never"),
+        ({"ExitCodeRegex": "^0+1$"}, "pattern-never"),
+        ({"ExitCodeRegex": "[0-9]+"}, "pattern-always"),
+        ({"StandardOutputRegex": ".*"}, "pattern-always"),
+        ({"RebootExitCodeRegex": "{1641}|{3010}|{3011}"}, "reboot-pattern-braces"),
+        ({"RebootExitCodeRegex": "30[0-9]+"}, "reboot-pattern"),
+        ({"StandardOutputPath": ".+"}, "path-pattern"),
+        ({"ErrorPolicy": "Ignore"}, "error-policy"),
+        ({"ExecutableAndParams": None}, "script-empty"),
+        ({"ScriptBlock": "rem x"}, "script-double"),
+        ({"run": "'sleep 3&&exit 0'"}, "command-single-quotes"),
+        ({"run": "setup /SAPWD:hunter22"}, "secret-in-plain-text"),
+        ({"run": "x -SAPassword 'hunter22'"}, "secret-in-plain-text"),
+    ],
+)
+def test_what_scripts_say(tmp_path: Path, members: dict[str, Any], code: str) -> None:
+    assert codes(tmp_path, **members) == {code}
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"ExitCodeRegex": "[[1-9][[0-9]*", "StandardErrorRegex": ".+", "StandardOutputRegex": None},
+        {"ExitCodeRegex": "*", "StandardErrorRegex": "", "RebootExitCodeRegex": "3010"},
+        {"ExitCodeRegex": "^(?!0$|3010$)", "StandardOutputPath": "c:\\VMRole (x86)\\$out.txt"},
+        {"ExitCodeRegex": "12345678"},
+        {"ExitCodeRegex": "[Param.Pattern]", "RebootExitCodeRegex": "[Param.Codes]"},
+        {"run": "x -SAPassword '[Param.Word]' -Password $word -Pwd %WORD% -PasswordFile /x"},
+    ],
+)
+def test_what_is_right(tmp_path: Path, members: dict[str, Any]) -> None:
+    assert codes(tmp_path, **members) == set()
+
+
+def test_orders_that_collide(tmp_path: Path) -> None:
+    scripts = [script(DeploymentOrder="1"), script(ScriptType="PostInstall", DeploymentOrder=1), script()]
+    assert lint_of(tmp_path, ProvisioningScripts=scripts) == []
+    (finding,) = lint_of(tmp_path, ProvisioningScripts=[*scripts, script(ScriptType="preinstall", DeploymentOrder=1)])
+    assert finding.code == "order-collision" and finding.pointer.endswith("/3/DeploymentOrder")
+    application: dict[str, Any] = {"DeploymentName": "A", "ErrorPolicy": "FailOnMatch"}
+    application["ExecutableAndParams"] = {"Executable": "a.exe"}
+    application["ScriptCommands"] = [script(DeploymentOrder=1), script(DeploymentOrder=1)]
+    assert [finding.code for finding in lint_of(tmp_path, ScriptApplications=[application])] == ["order-collision"]
+
+
+def test_features(tmp_path: Path) -> None:
+    (finding,) = lint_of(tmp_path, WindowsServerRolesAndFeatures=["web-server", "NLB", "Web-Servre", "[Param.X]"])
+    assert finding.code == "feature-unknown" and finding.hint == "did you mean Web-Server?"
+
+
+def test_files_that_a_command_names(tmp_path: Path) -> None:
+    (tmp_path / "src/Scripts/sub").mkdir(parents=True)
+    (tmp_path / "src/Scripts/Deploy One.ps1").write_text("x")
+    (tmp_path / "src/Scripts/sub/two.cmd").write_text("x")
+
+    def found(run: str, **members: Any) -> list[str]:
+        document = with_profile(windows={"ProvisioningScripts": [script(run=run, ApplicationPayloadId=ID, **members)]})
+        profile = document["ExtensionSettings"]["ApplicationProfile"]
+        profile["ApplicationPayload"] = [{"ID": ID.upper(), "RelativePath": "Scripts"}]
+        document["DataPackage"] = {"Version": "1.0.0.0", "Location": "src"}
+        write(tmp_path, document)
+        package = read_package(tmp_path)
+        return [finding.sentence for finding in lint(package.document, package.payload.files)]
+
+    assert found("-Command .\\deploy one.ps1 -X 1 ; .\\sub\\TWO.cmd") == []
+    assert "no two.cmd" in "".join(found(".\\two.cmd")).replace("'", "")
+    assert found(".\\two.cmd", WorkingDirectory="c:\\x") == []
+
+
+def test_tags(tmp_path: Path) -> None:
+    document = with_profile("/bin/true")
+    document["ResourceRequirements"] = {"OSVirtualHardDiskRequirements": ["linux", "SysprepSQL"]}
+    package = read_package(write(tmp_path, document))
+    (finding,) = tags(package.document, ["Linux"], "debian-12")
+    assert finding.code == "requirement-tag" and "SysprepSQL" in finding.sentence and finding.line == 1
+
+
+def test_the_seeds_oddities(tmp_path: Path) -> None:
+    path = tmp_path / "seed.resext"
+    path.write_bytes(seed_document())
+    package = read_package(path)
+    found = [*package.findings, *lint(package.document, package.payload.files)]
+    assert {
+        *("version-format", "type-name", "json-trailing-comma", "json-lone-backslash", "json-duplicate-key"),
+        *("identifier-blank", "payload-unknown-id", "parameter-undeclared", "secret-in-plain-text"),
+        *("reboot-pattern-braces", "payload-missing"),
+    } == {finding.code for finding in found}
+    assert sum(finding.code == "parameter-undeclared" for finding in found) == 2
+    assert all(finding.line and finding.column for finding in found)
+    assert not [finding for finding in found if finding.severity == "error"]
+
+
+def test_published_packages_have_no_false_findings() -> None:
+    found: dict[str, set[str]] = {}
+    for folder in published_folders():
+        for path in folder.glob("*.resext"):
+            package = read_package(path)
+            found[path.stem] = {finding.code for finding in lint(package.document, package.payload.files)}
+    assert found.pop("RDSSH") == {"command-single-quotes"}
+    assert found and not any(found.values())
+
+
+def test_the_sample_has_what_it_was_made_for() -> None:
+    package = read_package(SAMPLES / "everything.resext")
+    assert {finding.code for finding in lint(package.document)} == {"pattern-path", "reboot-pattern-braces"}
