@@ -99,6 +99,15 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "command-single-quotes": ("warning", "cmd.exe with single quotes, which it does not know"),
     "command-file-missing": ("warning", "a command names a file that the payload does not have"),
     "requirement-tag": ("warning", "a requirement tag that the image named with --image does not declare"),
+    # service definition and configuration (harness.package.service)
+    "service-attribute": ("error", "an element without an attribute that it needs"),
+    "service-value": ("error", "an attribute with a value that it cannot have"),
+    "service-store": ("error", "a certificate for another store location than LocalMachine"),
+    "service-thumbprint": ("error", "a thumbprint that is not SHA-1 in hexadecimal"),
+    "service-duplicate": ("error", "two of one name"),
+    "service-element": ("warning", "an element that a VirtualMachineRole does not have"),
+    "service-unconfigured": ("warning", "the configuration lacks what the definition declares"),
+    "service-undeclared": ("warning", "the configuration has what the definition does not declare"),
     # the archive (harness.package.archive)
     "archive-backslash": ("warning", "an entry of the archive has backslashes for separators"),
     "content-types-missing": ("info", "the package has no [Content_Types].xml"),
