@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vmrole check`. Imports little: its answer is wanted while one types."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from harness.masking import Masker
+    from harness.package.definition import Definition
+    from harness.package.findings import Finding, Findings
+    from harness.package.jsontree import Document
+    from harness.package.reader import Package
+
+_WIDTH = 100  # characters of a line that are shown
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--extension", type=click.Path(path_type=Path), help="What a definition references, to be checked with it."
+)
+@click.option("--image", metavar="NAME", help="Check the requirement tags against this guest image.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON document.")
+def command(path: Path, extension: Path | None, image: str | None, as_json: bool) -> None:
+    """Say what is odd, doubtful or wrong in the package PATH, all at once; no machine is started.
+
+    PATH is a .resextpkg, a .resdefpkg, an unpacked folder, or a bare document. Exit codes: 0 nothing is wrong, 1 it has
+    errors, 2 it cannot be read.
+    """
+    findings, documents, masker = examine(path, extension, image)
+    if as_json:
+        click.echo(json.dumps(findings.as_json(), indent=2))
+    else:
+        for finding in findings.sorted():
+            click.echo("\n".join(_shown(finding, documents.get(finding.file), masker)))
+        click.echo(_summary(findings))
+    sys.exit(1 if findings.errors else 0)
+
+
+def examine(
+    path: Path, extension: Path | None = None, image: str | None = None
+) -> tuple[Findings, dict[str, Document], Masker]:
+    """Every finding about a package, the documents they point into by file name, and what masks their secrets.
+
+    Raises UsageError and PackageError when something cannot be read.
+    """
+    from harness.errors import UsageError
+    from harness.masking import Masker
+    from harness.package.definition import Definition, read_any
+    from harness.package.findings import Findings
+
+    read = read_any(path)
+    findings = Findings()
+    documents: dict[str, Document] = {}
+    secrets: list[str] = []
+    if isinstance(read, Definition):
+        _definition(read, extension, findings, documents, secrets)
+        if extension is not None:
+            from harness.package.reader import read_package
+
+            _extension(read_package(extension), image, findings, documents, secrets)
+        elif image is not None:
+            raise UsageError("--image is for extensions: definitions have no requirements", hint="add --extension PATH")
+    elif extension is not None:
+        raise UsageError(f"--extension is for definitions, and {path} is an extension")
+    else:
+        _extension(read, image, findings, documents, secrets)
+    return findings, documents, Masker(secrets)
+
+
+def _extension(
+    package: Package, image: str | None, findings: Findings, documents: dict[str, Document], secrets: list[str]
+) -> None:
+    from dataclasses import replace
+
+    from harness.masking import Masker
+    from harness.package.lint import lint, tags
+    from harness.package.parameters import Parameters, document_secrets
+
+    secrets.extend(document_secrets(package.document, Parameters()))
+    masker = Masker(secrets)
+    documents[package.document.file] = package.document
+    findings.extend(package.findings)
+    for finding in lint(package.document, package.payload.files):
+        findings.append(replace(finding, sentence=masker.text(finding.sentence), hint=masker.text(finding.hint)))
+    if image is not None:
+        from harness.image import catalog
+
+        findings.extend(tags(package.document, catalog.load(image).recipe.tags, image))
+
+
+def _definition(
+    definition: Definition,
+    extension: Path | None,
+    findings: Findings,
+    documents: dict[str, Document],
+    secrets: list[str],
+) -> None:
+    from harness.package.check_definition import secrets_of
+
+    secrets.extend(secrets_of(definition.document))
+    documents[definition.document.file] = definition.document
+    if definition.view_document is not None:
+        documents[definition.view_document.file] = definition.view_document
+    findings.extend(definition.findings)
+    if extension is not None:
+        from harness.package.reader import read_package
+        from harness.package.resolve import resolve_definition
+
+        resolved = resolve_definition(definition, read_package(extension), {})
+        # values come with a deployment; what its references say is there already
+        findings.extend(finding for finding in resolved.findings if finding.code.startswith("reference-"))
+
+
+def _shown(finding: Finding, document: Document | None, masker: Masker) -> list[str]:
+    """``file:line:column: severity: sentence [code]``, the line with a caret below the column, and the hint."""
+    place = finding.file if finding.line is None else f"{finding.file}:{finding.line}:{finding.column}"
+    lines = [f"{printable(place)}: {finding.severity}: {printable(finding.sentence)} [{finding.code}]"]
+    if document is not None and finding.line is not None and finding.column is not None:
+        text, column = _excerpt(document.line_text(finding.line), finding, masker)
+        number = str(finding.line)
+        lines.append(f"  {number} | {text}")
+        lines.append(f"  {' ' * len(number)} | {' ' * column}^")
+    if finding.hint:
+        lines.append(f"    {printable(finding.hint)}")
+    return lines
+
+
+def _excerpt(line: str, finding: Finding, masker: Masker) -> tuple[str, int]:
+    """The part of a line around a finding, without secrets, and the place of the caret in it, from 0."""
+    assert finding.column is not None
+    before, after = line[: finding.column - 1], line[finding.column - 1 :]
+    if finding.code == "secret-in-plain-text":  # also one that is too short to be found by its text
+        after = '"__**__"'
+    before, after = (printable(masker.text(part)) for part in (before, after))
+    indent = len(before) - len(before.lstrip())
+    before = before[indent:]
+    if len(before) > _WIDTH // 2:
+        before = "..." + before[3 - _WIDTH // 2 :]
+    room = _WIDTH - len(before)
+    return before + (after if len(after) <= room else after[: room - 3] + "..."), len(before)
+
+
+def _summary(findings: Findings) -> str:
+    def count(number: int, word: str) -> str:
+        return f"{number or 'no'} {word}{'' if number == 1 else 's'}"
+
+    rest = len(findings) - findings.errors - findings.warnings
+    notes = f", {count(rest, 'note')}" if rest else ""
+    return f"{count(findings.errors, 'error')}, {count(findings.warnings, 'warning')}{notes}"
+
+
+def printable(text: str) -> str:
+    """Text of a package as one line that moves no cursor: control characters become blanks or a replacement mark."""
+    return "".join(
+        character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd" for character in text
+    )
