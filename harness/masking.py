@@ -13,47 +13,79 @@ import base64
 import contextlib
 import html
 import json
-import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote, quote_plus
+
+from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
 MASK: Final = "__**__"
 #: Shorter secrets are masked by field only.
 SHORTEST: Final = 4
-_BASE64: Final = "[A-Za-z0-9+/_-]"
+_BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-")
+Bytes = bytes
+"""The type, in the class whose method has its name."""
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+_EDGE: Final = 3
+"""Characters that a span of base64 may grow by at each end."""
 
 
 class Masker:
-    """Replaces secrets in text and bytes. Immutable; cheap to use often, built once per run."""
+    """Replaces secrets in text and bytes. One automaton finds them all in one pass (Aho-Corasick), however many."""
 
-    def __init__(self, secrets: Iterable[str]) -> None:
-        self.secrets: Final = tuple(sorted({s for s in secrets if len(s) >= SHORTEST}, key=len, reverse=True))
-        literals: set[str] = set()
-        encoded: set[str] = set()
-        for secret in self.secrets:
-            literals |= _spellings(secret)
-            encoded |= _base64_patterns(secret)
-        texts = sorted(literals, key=len, reverse=True)
-        blobs = {part for text in texts for part in _byte_spellings(text)}
-        codes = sorted(encoded, key=len, reverse=True)
-        # longest first: of two secrets that start alike the longer one is masked whole
-        self._text = re.compile("|".join([re.escape(text) for text in texts] + codes)) if texts else None
-        self._bytes = (
-            re.compile(
-                b"|".join([re.escape(b) for b in sorted(blobs, key=len, reverse=True)] + [c.encode() for c in codes])
-            )
-            if blobs
-            else None
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self.secrets: tuple[str, ...] = ()
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Mask these from now on as well: what is made during a run is known to nobody before it."""
+        self.secrets = tuple(
+            sorted({s for s in (*self.secrets, *secrets) if len(s) >= SHORTEST}, key=len, reverse=True)
         )
-        self.longest: Final = max([len(blob) for blob in blobs] + [len(code) for code in codes], default=1)
+        plain: set[bytes] = set()
+        encoded: set[bytes] = set()
+        for secret in self.secrets:
+            plain |= {part for text in _spellings(secret) for part in _byte_spellings(text)}
+            encoded |= _base64_cores(secret)
+        encoded -= plain
+        patterns = [*plain, *encoded]
+        self._plain = len(plain)
+        # of two secrets that start alike the longer one is masked whole
+        self._automaton = BytesAhoCorasick(patterns, matchkind=MatchKind.LeftmostLongest) if patterns else None
+        self.longest = max(map(len, patterns)) + 2 * _EDGE if patterns else 0
 
     def text(self, text: str) -> str:
-        return text if self._text is None else self._text.sub(MASK, text)
+        if self._automaton is None:
+            return text
+        data = self.bytes(text.encode("utf-8", "surrogatepass"))
+        try:
+            return data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:  # a UTF-16 spelling may begin within a character
+            return data.decode("utf-8", "replace")
 
     def bytes(self, data: bytes) -> bytes:
-        return data if self._bytes is None else self._bytes.sub(MASK.encode(), data)
+        out: list[Bytes] = []
+        at = 0
+        for start, end in self.spans(data):
+            out += (data[at:start], MASK.encode())
+            at = end
+        return b"".join((*out, data[at:])) if out else data
+
+    def spans(self, data: Bytes) -> Iterator[tuple[int, int]]:
+        """Where the secrets of ``data`` are, in order, none overlapping.
+
+        In base64 the characters beside the sure ones hold bits of the secret too and are taken along.
+        """
+        if self._automaton is None:
+            return
+        at = 0
+        for pattern, start, end in self._automaton.find_matches_as_indexes(data):
+            if pattern >= self._plain:
+                start, end = _widened(data, start, end)
+            if end > at:
+                yield max(start, at), end
+                at = end
 
     def stream(self) -> MaskStream:
         """A filter for bytes that come in pieces: a secret cut by their borders is found too."""
@@ -68,19 +100,16 @@ class MaskStream:
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
-        pattern = self._masker._bytes
-        if pattern is None:
-            return data
         data = self._rest + data
         # a match that starts before `sure` lies wholly in `data`, however long it is
         sure = len(data) - self._masker.longest
         out: list[bytes] = []
         at = 0
-        for match in pattern.finditer(data):
-            if match.start() >= sure:
+        for start, end in self._masker.spans(data):
+            if start >= sure:
                 break
-            out += (data[at : match.start()], MASK.encode())
-            at = match.end()
+            out += (data[at:start], MASK.encode())
+            at = end
         cut = max(at, sure, 0)
         out.append(data[at:cut])
         self._rest = data[cut:]
@@ -115,22 +144,27 @@ def _byte_spellings(text: str) -> set[bytes]:
     }
 
 
-def _base64_patterns(secret: str) -> set[str]:
-    """Regular expressions for the secret in base64, whatever stands before and after it.
+def _base64_cores(secret: str) -> set[bytes]:
+    """What the secret surely looks like in base64, in both alphabets, whatever stands before and after it.
 
-    At each alignment some characters at the ends hold bits of the neighbours: they are matched as any character.
+    At each alignment some characters at the ends hold bits of the neighbours and are left out.
     """
-    patterns: set[str] = set()
+    cores: set[bytes] = set()
     for data in (secret.encode("utf-8", "surrogatepass"), secret.encode("utf-16-le", "surrogatepass")):
         for shift in range(3):
-            code = base64.b64encode(bytes(shift) + data).decode()
-            head = (0, 2, 3)[shift]
-            tail = (0, 3, 2)[(shift + len(data)) % 3]
-            core = code[head : len(code) - tail]
-            if len(core) < SHORTEST:
-                continue
-            body = "".join({"+": r"[+\-]", "/": "[/_]"}.get(character, character) for character in core)
-            before = f"{_BASE64}" if shift else ""
-            after = f"{_BASE64}?=*" if tail else ""
-            patterns.add(before + body + after.replace("=*", "={0,2}"))
-    return patterns
+            code = base64.b64encode(bytes(shift) + data)
+            core = code[(0, 2, 3)[shift] : len(code) - (0, 3, 2)[(shift + len(data)) % 3]]
+            if len(core) >= SHORTEST:
+                cores |= {core, core.translate(_URL_SAFE)}
+    return cores
+
+
+def _widened(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """The span with the characters of base64 that stand beside it: one before, one and the padding after."""
+    if start > 0 and data[start - 1] in _BASE64:
+        start -= 1
+    if end < len(data) and data[end] in _BASE64:
+        end += 1
+    while end < len(data) and data[end] == 0x3D and data[end - 2 : end] != b"==":
+        end += 1
+    return start, end

@@ -79,7 +79,9 @@ def _one(
         bus, recorder = stack.enter_context(reporting(masker, folder=None, quiet=quiet))
         image = find_image(request, bus, deadline=deadline)
         driver, scratch = stack.enter_context(hypervisor(request, bus))
-        machine = stack.enter_context(deploy(driver, image, request, bus, deadline=deadline, scratch=scratch))
+        machine = stack.enter_context(
+            deploy(driver, image, request, bus, deadline=deadline, scratch=scratch, on_secrets=masker.add)
+        )
         done = machine.guest.run(argv, deadline=deadline)
     if stream:
         sys.stdout.buffer.write(done.stdout)
@@ -92,7 +94,7 @@ def _one(
     del instance["steps"], instance["id"]
     return facts, instance | {
         "exit_code": done.exit_code if done.exit_code is not None else 1,
-        "stdout": masker.text(text_of(done.stdout)),
-        "stderr": masker.text(text_of(done.stderr)),
+        "stdout": text_of(masker.bytes(done.stdout)),
+        "stderr": text_of(masker.bytes(done.stderr)),
         "seconds": round(done.seconds, 3),
     }

@@ -92,19 +92,21 @@ def prepare(path: Path, **options: Any) -> Any:
     recipe = catalog.load(machine.image).recipe
     plan = make_plan(package, parameters, os=recipe.os, instance=machine.instance)
     warnings = [*parameters.warnings, *missing_tags(package, recipe.tags, machine.image, strict=options["strict"])]
+    warnings += changed_values(package, parameters, plan)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", package.name).strip("-.")[:40] or "extension"
-    output = options["output"] or Path("vmrole-runs") / f"{stamp}-{slug}-{secrets.token_hex(3)}"
+    name = f"{stamp}-{slug}-{secrets.token_hex(3)}"
     return RunRequest(
         machine=machine,
         package=package,
         plan=plan,
-        output=output,
+        output=options["output"] or Path("vmrole-runs") / name,
+        name=name,
         keep=options["keep"],
         strict=options["strict"],
         allow_unexecuted=options["allow_unexecuted"],
         timeout=options["timeout"],
-        secrets=(*parameters.secrets, *machine.secrets),
+        secrets=(*parameters.secrets, *machine.secrets, *as_the_agent_splits(parameters.secrets)),
         warnings=tuple(warnings),
     )
 
@@ -121,3 +123,34 @@ def missing_tags(package: Any, tags: tuple[str, ...], image: str, *, strict: boo
             hint="leave --strict out to run it anyway",
         )
     return [f"the extension requires {tag}, which the image {image} does not declare" for tag in missing]
+
+
+def as_the_agent_splits(secrets: tuple[str, ...]) -> list[str]:
+    """The secrets as the Linux agent's tokenizer makes them, in quotes and bare: a program may print that form."""
+    from harness.plan.linux import split_command
+
+    found = set()
+    for secret in secrets:
+        for text in (f'"{secret}"', f"'{secret}'", secret):
+            words = split_command(text)
+            if len(words) == 1:
+                found.add(words[0])
+    return sorted(found - set(secrets))
+
+
+def changed_values(package: Any, parameters: Any, plan: Any) -> list[str]:
+    """A warning for every value that reaches a Linux command changed: the agent takes quotes and backslashes away."""
+    told = []
+    for name, value in parameters.values.items():
+        if not set(value) & set("\\\"'"):
+            continue
+        used = re.compile(rf"\[param\.{re.escape(name)}\]", re.IGNORECASE)
+        for step in plan.applicable:
+            node = package.document.find(step.source)
+            if step.kind == "run-once" and node is not None and used.search(str(node.value)):
+                told.append(
+                    f"the value of {name} has quotes or backslashes, which the Linux agent takes away when it splits "
+                    f"the command of {step.id}"
+                )
+                break
+    return told

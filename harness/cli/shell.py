@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,8 @@ def _kept(run: str | None) -> int:
 
     machines = [record for _folder, record in kept_machines()]
     if run is not None:
-        name = Path(run).name
-        machines = [record for record in machines if record.run == name or record.name == name]
+        name = _name_of(Path(run))
+        machines = [record for record in machines if name in (record.run, record.name)]
     if not machines:
         what = f"no machine of the run {run} is kept" if run else "no machine is kept"
         raise UsageError(
@@ -59,6 +60,14 @@ def _kept(run: str | None) -> int:
     )
     with guest:
         return _session(guest)
+
+
+def _name_of(run: Path) -> str:
+    """The run's name from its directory; else it is taken for the name itself."""
+    try:
+        return str(json.loads((run / "result.json").read_text())["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return run.name
 
 
 def _fresh(**options: Any) -> int:

@@ -143,6 +143,9 @@ def _disk() -> Iterator[Check]:
 
 
 def _rights() -> Iterator[Check]:
+    from harness.image.build import list_images
+    from harness.image.cache import Cache
+
     account = qemu_account()
     if account:
         yield Check("rights", "ok", f"root; QEMU runs as {account.name}")
@@ -152,10 +155,12 @@ def _rights() -> Iterator[Check]:
     if subordinate.exists() and re.search(rf"^{re.escape(name)}:", subordinate.read_text(), re.MULTILINE):
         yield Check("rights", "ok", f"ordinary user {name} with subordinate ids, for building images")
     else:
+        there = any(entry.current for entry in list_images(Cache.of_user()))
         yield Check(
             "rights",
-            "warning",
-            f"ordinary user {name} without subordinate ids: images cannot be built, only used",
+            "warning" if there else "error",
+            f"ordinary user {name} without subordinate ids: images cannot be built"
+            + (", only used" if there else ", and none is there"),
             f"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}",
         )
 

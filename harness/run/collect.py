@@ -37,6 +37,10 @@ _OFFLINE = (
     "/etc/hostname",
     "/etc/fstab",
 )
+_COMPRESSED = (b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"\x04\x22\x4d\x18")
+"""How gzip, xz, bzip2, zip, zstd, 7z and lz4 files begin."""
+
+_TOLD = 5
 _SUFFIXES = {".log", ".txt", ".xml", ".json", ".csv", ".html"}
 
 Mask = Callable[[bytes], bytes]
@@ -59,7 +63,7 @@ def collect(guest: Guest, folder: Path, *, mask: Mask, deadline: Deadline) -> li
     index: dict[str, str] = {}
     try:
         for source in _FOLDERS:
-            _take_folder(guest, source, folder, index, mask=mask, deadline=limit)
+            missing += _take_folder(guest, source, folder, index, mask=mask, deadline=limit)
     except GuestError as error:
         missing.append(f"some of the guest's logs could not be collected: {error.message}")
     if index:
@@ -78,21 +82,47 @@ def collect_offline(machine: Machine, folder: Path, *, mask: Mask) -> None:
 
 def _take_folder(
     guest: Guest, source: str, folder: Path, index: dict[str, str], *, mask: Mask, deadline: Deadline
-) -> None:
-    """One archive, read in memory; links, devices and what is too large stay behind."""
+) -> list[str]:
+    """One archive, read in memory; returns what stayed behind and why: links, devices, what is too large, and what is
+    compressed, because nobody can mask a secret in it."""
     argv = ("tar", "-C", source, "--exclude=./journal", "--exclude=./lost+found", "--warning=none", "-cf", "-", ".")
     done = guest.run(argv, deadline=deadline, timeout=30, max_output=MAX_ALL)
     if not done.stdout:
-        return
+        return []
+    left: list[str] = []
+    cut = done.truncated
     try:
         with tarfile.open(fileobj=io.BytesIO(done.stdout), mode="r:") as archive:
             for member in archive:
-                if len(index) >= MAX_FILES:
-                    return
-                if member.isfile() and 0 < member.size <= MAX_FILE and (stream := archive.extractfile(member)):
-                    _put(folder, str(PurePosixPath(source) / member.name), stream.read(), index, mask)
+                if member.isdir() or (member.isfile() and member.size == 0):
+                    continue
+                why = _take_member(archive, member, str(PurePosixPath(source) / member.name), folder, index, mask)
+                if why:
+                    left.append(f"{PurePosixPath(source) / member.name} {why}")
     except tarfile.TarError:
-        return  # cut off at the cap: what came before is kept
+        cut = True
+    if cut:
+        left.append(f"what is in {source} beyond {MAX_ALL >> 20} MiB")
+    told = [f"not collected: {what[:300]}" for what in left[:_TOLD]]
+    return told + ([f"not collected: {len(left) - _TOLD} more files of {source}"] if len(left) > _TOLD else [])
+
+
+def _take_member(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, path: str, folder: Path, index: dict[str, str], mask: Mask
+) -> str | None:
+    """Keep one file, or say why not."""
+    if not member.isfile():
+        return None
+    if len(index) >= MAX_FILES:
+        return f"is beyond the {MAX_FILES} files that are kept"
+    if member.size > MAX_FILE:
+        return f"is larger than {MAX_FILE >> 20} MiB"
+    stream = archive.extractfile(member)
+    content = stream.read() if stream else b""
+    if content.startswith(_COMPRESSED):
+        return "is compressed, and what is in it cannot be masked"
+    _put(folder, path, content, index, mask)
+    return None
 
 
 def _put(folder: Path, path: str, content: bytes, index: dict[str, str], mask: Mask) -> None:

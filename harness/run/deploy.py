@@ -8,12 +8,13 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestNotReadyError, HostError
+from harness.guest.command import ENVIRONMENT
 from harness.guest.ssh import SshGuest
 from harness.image.recipe import Image
 from harness.machine.protocol import Hypervisor, Machine, MachineSpec, MachineState, Medium, Network, Nic
@@ -73,12 +74,13 @@ def deploy(
     payload: Callable[[Path], None] | None = None,
     scratch: Path,
     on_machine: Callable[[Machine], None] = lambda _machine: None,
+    on_secrets: Callable[[Sequence[str]], None] = lambda _secrets: None,
 ) -> Iterator[Deployed]:
     """A machine of ``image``, specialised as ``request`` says, for the time of the context.
 
     ``payload`` writes the extension's payload into a folder given to it; it reaches the guest on the instance medium,
     which is ejected and deleted before this yields. ``on_machine`` is called as soon as there is a machine, so that a
-    caller can save its console whatever happens then.
+    caller can save its console whatever happens then; ``on_secrets`` gets what was made for it and must not be shown.
     Raises GuestNotReadyError, with the stage reached and what was awaited, when the guest does not become ready.
     """
     accelerator = hypervisor.accelerator(image)
@@ -102,6 +104,9 @@ def deploy(
         local_resources=request.all_local_resources,
         payload=_PAYLOAD if payload else None,
     )
+    keys = [key.private.decode() for key in (host_key, client_key)]
+    lines = [line for key in keys for line in key.splitlines() if len(line) > 30]
+    on_secrets([password, answer.administrator_password_hash, *keys, *lines])
     medium = Medium("VMROLE", lambda path: _write_medium(path, answer, host_key, image, payload, scratch))
     spec = MachineSpec(
         name=f"vmrole-{token}",
@@ -113,7 +118,7 @@ def deploy(
     )
     with contextlib.ExitStack() as stack:
         limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
-        with bus.phase("boot", awaits="the guest to start and specialise", limit=limit.timeout()):
+        with bus.phase("boot", awaits="the guest to start and specialise", limit=_whole(limit.timeout())):
             machine = stack.enter_context(hypervisor.machine(spec, deadline=limit))
             on_machine(machine)
             _await_ready(machine, token, bus, limit)
@@ -121,7 +126,14 @@ def deploy(
             limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
             host, port = machine.endpoint(_SSH)
             guest = stack.enter_context(
-                SshGuest.connect(host, port, client_key=client_key.private, host_key=host_key.public, deadline=limit)
+                SshGuest.connect(
+                    host,
+                    port,
+                    client_key=client_key.private,
+                    host_key=host_key.public,
+                    deadline=limit,
+                    environment={**ENVIRONMENT, "LANG": answer.locale},
+                )
             )
             machine.eject()
         with bus.phase("read-back", awaits="the guest to tell what it became"):
@@ -203,6 +215,10 @@ def _read_back(guest: SshGuest, answer: Answer, host_key: SshKeyPair, bus: Event
     )
     resources = tuple(LocalResourceResult(r.name, f"/resources/{r.name}", r.size_mb) for r in answer.local_resources)
     bus.emit(SpecializationRead(observations=tuple(seen), certificates=certificates, local_resources=resources))
+
+
+def _whole(seconds: float | None) -> float | None:
+    return None if seconds is None else float(round(seconds))
 
 
 def _mac() -> str:

@@ -5,40 +5,56 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 from harness.deadline import Deadline
+from harness.errors import VmRoleError
 from harness.guest.protocol import Guest, GuestResult
 from harness.plan import Plan, Step
 from harness.plan.linux import EMPTY_EXIT_CODE, EMPTY_STDERR
 from harness.run.events import EventBus, StepFinished, StepStarted
 from harness.run.result import Outcome, StepResult, text_of, utc_now
 
-_UNSTARTABLE = re.compile(rb"\A(?:timeout|env): (?:failed to run command )?.*: (.+)\n?\Z")
-_ERRNO = {b"No such file or directory": 2, b"Permission denied": 13, b"Exec format error": 8}
+_UNSTARTABLE = re.compile(r"\A(?:timeout|env): (?:failed to run command )?[\u2018'](.*)[\u2019']: (.+)\n?\Z", re.DOTALL)
+_ERRNO = {"No such file or directory": 2, "Permission denied": 13, "Exec format error": 8}
 
 
-def execute(plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline) -> bool:
+Mask = Callable[[bytes], bytes]
+
+
+def execute(plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline, mask: Mask) -> bool:
     """Run every step of ``plan``; whether all of them may be followed by more.
 
+    ``mask`` takes the secrets out of a stream before anything is cut from it.
     After a step that failed the deployment the others are ``skipped``. Steps of another operating system are
     ``not_applicable`` and change nothing.
     """
-    failed: str | None = None
+    over: str | None = None
+    error: BaseException | None = None
     for step in plan.steps:
         if not step.applicable:
             _never_started(step, Outcome.not_applicable, f"a step for {step.os}", bus)
-        elif failed:
-            _never_started(step, Outcome.skipped, f"step {failed} failed the deployment", bus)
-        elif not _run(step, guest, bus, deadline):
-            failed = step.id
-    return failed is None
+        elif over:
+            _never_started(step, Outcome.skipped, over, bus)
+        else:
+            try:
+                if not _run(step, guest, bus, deadline, mask):
+                    over = f"step {step.id} failed the deployment"
+            except (VmRoleError, KeyboardInterrupt) as caught:
+                # The result still has every step: this one cut off, those after it skipped.
+                error, over = caught, f"the run ended in step {step.id}"
+                why = caught.message if isinstance(caught, VmRoleError) else "the run was interrupted while it ran"
+                _never_started(step, Outcome.failed, why, bus)
+    if error:
+        raise error
+    return over is None
 
 
 def _never_started(step: Step, outcome: Outcome, why: str, bus: EventBus) -> None:
     bus.emit(StepFinished(step=StepResult(step.id, step.name, step.kind, outcome, step.command, finding=why)))
 
 
-def _run(step: Step, guest: Guest, bus: EventBus, deadline: Deadline) -> bool:
+def _run(step: Step, guest: Guest, bus: EventBus, deadline: Deadline, mask: Mask) -> bool:
     """One step; False when it failed the deployment."""
     bus.emit(StepStarted(id=step.id, name=step.name, kind=step.kind, command=step.command, limit=step.timeout))
     started, began = utc_now(), time.monotonic()
@@ -55,6 +71,7 @@ def _run(step: Step, guest: Guest, bus: EventBus, deadline: Deadline) -> bool:
     else:
         done = GuestResult(EMPTY_EXIT_CODE, b"", EMPTY_STDERR.encode(), time.monotonic() - began)
     outcome, finding = _judge(step, done)
+    stdout, stderr = mask(done.stdout), mask(done.stderr)
     result = StepResult(
         id=step.id,
         name=step.name,
@@ -62,23 +79,24 @@ def _run(step: Step, guest: Guest, bus: EventBus, deadline: Deadline) -> bool:
         outcome=outcome,
         command=step.command,
         exit_code=done.exit_code,
-        stdout=text_of(done.stdout),
-        stderr=text_of(done.stderr),
+        stdout=text_of(stdout),
+        stderr=text_of(stderr),
         started=started,
         seconds=done.seconds,
         finding=finding,
     )
-    bus.emit(StepFinished(step=result, stdout=done.stdout, stderr=done.stderr))
+    bus.emit(StepFinished(step=result, stdout=stdout, stderr=stderr))
     return outcome in (Outcome.succeeded, Outcome.warned)
 
 
 def _as_the_agent_says(step: Step, done: GuestResult) -> GuestResult:
     """A program that cannot be started: exit code 1 and the words of the real Linux agent (vmrole-spec section 8)
     instead of what our way of starting it says."""
-    unstartable = _UNSTARTABLE.match(done.stderr) if done.exit_code in (126, 127) else None
-    if unstartable is None or step.argv is None:
+    said = done.stderr.decode("utf-8", "replace")
+    unstartable = _UNSTARTABLE.match(said) if done.exit_code in (126, 127) else None
+    if unstartable is None or not step.argv or unstartable[1] != step.argv[0]:
         return done
-    number = _ERRNO.get(unstartable[1].strip(), 2)
+    number = _ERRNO.get(unstartable[2].strip(), 2)
     said = f"Failed to start child process '{step.argv[0]}' errno={number}  "
     return GuestResult(1, done.stdout, said.encode(), done.seconds)
 

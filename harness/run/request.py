@@ -52,12 +52,14 @@ class MachineRequest:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A run of ``package`` after ``plan``. ``timeout`` is for the whole run, in seconds."""
+    """A run of ``package`` after ``plan``; ``output`` is its run directory, ``timeout`` its limit in seconds."""
 
     machine: MachineRequest
     package: Package
     plan: Plan
     output: Path
+    name: str
+    """Unique; the default name of the run directory."""
     keep: Keep = "never"
     strict: bool = False
     allow_unexecuted: bool = False

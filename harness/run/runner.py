@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, VmRoleError
+from harness.errors import GuestError, GuestLostError, VmRoleError
 from harness.image.build import ensure_image
 from harness.image.cache import Cache
 from harness.image.recipe import Image
-from harness.machine.protocol import Machine
+from harness.machine.protocol import Machine, MachineState
 from harness.machine.qemu.driver import LibvirtHypervisor
 from harness.machine.sweep import sweep
 from harness.masking import Masker
@@ -37,6 +37,11 @@ IMAGE_SECONDS = 1800.0
 """To find or build the image; a build downloads a distribution's packages."""
 
 _COLLECT_SECONDS = 90.0
+
+_FINDINGS_TOLD = 10
+
+_RETURN_SECONDS = 60.0
+"""How long a guest that went away in a step may take to come back, so that its logs can be had."""
 
 
 @dataclass(slots=True)
@@ -88,14 +93,12 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     ``recorder`` and every report are subscribed to ``bus``.
     """
     role = Role(request, bus, recorder, masker)
-    bus.emit(RunStarted(run=request.output.name, title=f"{request.package.name} on {request.machine.image}"))
+    bus.emit(RunStarted(run=request.name, title=f"{request.package.name} on {request.machine.image}"))
     steps = tuple((step.id, step.name) for step in request.plan.steps)
     bus.emit(RunPlanned(phases=("image", *deployment.PHASES, "steps", "collect", "remove"), steps=steps))
     for warning in request.warnings:
         bus.notice("warning", warning)
-    findings = Findings([*request.package.findings, *request.plan.findings]).as_json()
-    text = masker.text(json.dumps(findings, indent=2, ensure_ascii=False))
-    (request.output / "findings.json").write_text(text + "\n", "utf-8")
+    _tell_findings(request, bus, masker)
     try:
         with contextlib.ExitStack() as stack:
             try:
@@ -113,9 +116,23 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
         traceback.print_exception(role.error)
     if isinstance(role.error, VmRoleError) and role.error.hint:
         bus.notice("note", f"what to do: {role.error.hint}")
+    bus.notice("note", f"everything about this run is in {request.output}")
     conclusion = role.conclusion
     role._conclusion = conclusion
     bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code))
+
+
+def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
+    """findings.json, and the first of those that matter as warnings of the run: a typo must not hide in a file."""
+    findings = Findings([*request.package.findings, *request.plan.findings])
+    text = masker.text(json.dumps(findings.as_json(), indent=2, ensure_ascii=False))
+    (request.output / "findings.json").write_text(text + "\n", "utf-8")
+    telling = [finding for finding in findings.sorted() if finding.severity != "info"]
+    for finding in telling[:_FINDINGS_TOLD]:
+        bus.notice("warning", str(finding))
+    if len(telling) > _FINDINGS_TOLD:
+        more = len(telling) - _FINDINGS_TOLD
+        bus.notice("warning", f"{more} more findings about the package are in findings.json")
 
 
 def find_image(request: MachineRequest, bus: EventBus, *, deadline: Deadline) -> Image:
@@ -163,11 +180,12 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:
             payload=payload.extract if payload else None,
             scratch=scratch,
             on_machine=on_machine,
+            on_secrets=role.masker.add,
         )
     )
     deployed = role.deployed
     with bus.phase("steps", limit=deadline.timeout()), watched(deployed.machine, deployed.guest):
-        execute(request.plan, deployed.guest, bus, deadline=deadline)
+        execute(request.plan, deployed.guest, bus, deadline=deadline, mask=role.mask)
 
 
 def _collect(role: Role) -> None:
@@ -178,12 +196,14 @@ def _collect(role: Role) -> None:
     folder = role.request.output / "guest"
     try:
         with role.bus.phase("collect"):
-            if role.deployed and role.deployed.guest.connected:
+            if _reachable(role):
+                assert role.deployed is not None
                 missing = collect(role.deployed.guest, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS))
                 for sentence in missing:
                     role.bus.notice("note", sentence)
             elif isinstance(role.error, GuestError) and role.request.keep == "never":
                 collect_offline(machine, folder, mask=role.mask)
+                role.bus.notice("note", "the guest does not answer: only its console and its disk could be looked at")
             console = role.request.output / "console.log"
             machine.console.save(console)
             console.write_bytes(role.mask(console.read_bytes()))
@@ -191,6 +211,19 @@ def _collect(role: Role) -> None:
         role.error = role.error or error
     except Exception as error:
         role.bus.notice("note", f"logs could not be collected: {error}")
+
+
+def _reachable(role: Role) -> bool:
+    """Whether the guest answers, perhaps again: one that rebooted in a step comes back."""
+    if role.deployed is None:
+        return False
+    guest, machine = role.deployed.guest, role.deployed.machine
+    if guest.connected:
+        return True
+    if isinstance(role.error, GuestLostError) and machine.state() is MachineState.running:
+        with contextlib.suppress(VmRoleError):
+            guest.reconnect(deadline=Deadline(_RETURN_SECONDS))
+    return guest.connected
 
 
 def _keep(role: Role) -> None:
@@ -201,7 +234,7 @@ def _keep(role: Role) -> None:
         return
     if isinstance(role.error, KeyboardInterrupt):
         return
-    role.deployed.machine.keep(KEEP_HOURS, run=role.request.output.name, access=role.deployed.access())
+    role.deployed.machine.keep(KEEP_HOURS, run=role.request.name, access=role.deployed.access())
     role.kept = True
     role.bus.notice(
         "note",

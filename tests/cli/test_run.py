@@ -99,3 +99,45 @@ def test_exec(image: str, state_folder: Path) -> None:
     assert (machine["stdout"], machine["stderr"], machine["exit_code"]) == ("a 'b' $c\n", "e\n", 7)
     assert all(seen["ok"] for seen in machine["specialization"])
     assert inventory(state_folder) == before
+
+
+def test_a_step_that_reboots_and_secrets_that_change_their_form(image: str, tmp_path: Path) -> None:
+    """The guest comes back for its logs; the run ended in that step; no form of a secret is in what is shared."""
+    document = {
+        "SchemaVersion": "1.0",
+        "Name": "Reboots",
+        "Version": "1.0.0.0",
+        "Type": "Microsoft.Compute/EnterpriseApplicationExtension/1.0",
+        "ResourceExtensionParameters": [{"Name": "Key", "Type": "SecureString"}],
+        "ExtensionSettings": {
+            "ApplicationProfile": {
+                "Name": "Reboots",
+                "LinuxApplicationProfile": {
+                    "RunOnceCommands": [
+                        '/bin/sh -c \'echo "$1" | tee /resources/DiagnosticStore/a.txt; cat /etc/shadow '
+                        '/etc/ssh/ssh_host_ed25519_key; head -c 3000000 /dev/zero | tr "\\0" x; echo $LANG; '
+                        'echo "$1" | gzip >/resources/DiagnosticStore/z.gz; sync\' x "[Param.Key]"',
+                        "/bin/sh -c 'systemctl reboot --force; sleep 30'",
+                        "/bin/echo after",
+                    ]
+                },
+            }
+        },
+    }
+    (tmp_path / "reboots.resext").write_text(json.dumps(document))
+    (tmp_path / "key").write_text('Back\\slash"Secret77')
+    output = tmp_path / "out"
+    done = vmrole("run", tmp_path / "reboots.resext", "-p", f"Key=@{tmp_path}/key", "--output", output, "--json")
+    assert done.code == 3 and done.json["blame"] == "guest", done.stderr
+    steps = done.json["instances"][0]["steps"]
+    assert [step["outcome"] for step in steps] == ["succeeded", "failed", "skipped"]
+    assert "closed the connection" in steps[1]["finding"]
+    assert "en_US.UTF-8" in steps[0]["stdout"], "steps see the specialised locale"
+    assert "of Key has quotes or backslashes" in done.stderr
+    index = json.loads((output / "guest/index.json").read_text())
+    assert "/resources/DiagnosticStore/a.txt" in index.values()
+    assert "z.gz is compressed" in done.stderr and "/resources/DiagnosticStore/z.gz" not in index.values()
+    secret = re.compile(rb"lashSecret77|\$2b\$|b3BlbnNzaC1rZXk")
+    for path in output.rglob("*"):
+        assert path.is_dir() or not secret.search(path.read_bytes()), path
+    assert not secret.search((done.stdout + done.stderr).encode())

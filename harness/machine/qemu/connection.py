@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import libvirt
 
-from harness.errors import HostError
+from harness.errors import HostError, UsageError
 from harness.machine.accelerator import EMULATOR
 from harness.machine.qemu.tunnel import is_this_host
 from harness.process import Account, run, which
@@ -101,6 +101,8 @@ def process_folder() -> ProcessFolder:
 
 def open_libvirt(uri: str) -> libvirt.virConnect:
     """Open a connection or say in one sentence why not."""
+    if urlsplit(uri).scheme.partition("+")[0] != "qemu":
+        raise UsageError(f"{uri!r} is not the URI of a QEMU libvirt", hint="e.g. --connect qemu:///system")
     try:
         return libvirt.open(uri)
     except libvirt.libvirtError as error:
