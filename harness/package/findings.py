@@ -99,6 +99,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "command-single-quotes": ("warning", "cmd.exe with single quotes, which it does not know"),
     "command-file-missing": ("warning", "a command names a file that the payload does not have"),
     "requirement-tag": ("warning", "a requirement tag that the image named with --image does not declare"),
+    # external payload (harness.package.external)
+    "external-missing": ("warning", "a file of the external payload is neither in the package nor where it may be got"),
+    "external-hash": ("error", "a file of the external payload is not the one that its hash is of"),
+    "external-hash-format": ("warning", "a hash that is not SHA-256 in hexadecimal; the file is not verified"),
     # service definition and configuration (harness.package.service)
     "service-attribute": ("error", "an element without an attribute that it needs"),
     "service-value": ("error", "an attribute with a value that it cannot have"),
