@@ -19,6 +19,9 @@ MAX_TEXT = 64 * 1024
 """Bytes of a stream that go into result.json; the run directory has the whole stream."""
 
 
+_NEARBY = 500
+
+
 class Outcome(StrEnum):
     """What became of one step."""
 
@@ -56,14 +59,17 @@ def iso(moment: datetime | None) -> str | None:
 def text_of(data: bytes, limit: int = MAX_TEXT) -> str:
     """A guest's stream as text: UTF-8 read leniently, the middle left out past ``limit`` bytes, and saying so.
 
-    ``data`` is masked already: half a secret would escape the mask. The cut is between lines where there are some.
+    ``data`` is masked already: half a secret would escape the mask. The cut is between lines where one
+    ends nearby.
     """
     if len(data) <= limit:
         return data.decode("utf-8", "replace")
     half = limit // 2
     head, tail = data[:half], data[-half:]
-    if b"\n" in head and b"\n" in tail:
-        head, tail = head.rpartition(b"\n")[0], tail.partition(b"\n")[2]
+    if b"\n" in head[-_NEARBY:]:
+        head = head.rpartition(b"\n")[0]
+    if b"\n" in tail[:_NEARBY]:
+        tail = tail.partition(b"\n")[2]
     out = len(data) - len(head) - len(tail)
     return f"{head.decode('utf-8', 'replace')}\n[... {out} bytes left out ...]\n{tail.decode('utf-8', 'replace')}"
 
