@@ -21,6 +21,7 @@ _COMMANDS = {
     "plan": ("harness.cli.plan", "Show what a package would run, in which order and why."),
     "new": ("harness.cli.new", "Scaffold an extension."),
     "pack": ("harness.cli.pack", "Make a package of a folder."),
+    "schema": ("harness.cli.schema", "JSON Schemas of the documents, for editors."),
     "images": ("harness.cli.images", "List, build and remove guest images."),
     "doctor": ("harness.cli.doctor", "What this host has and lacks for a run."),
     "sweep": ("harness.cli.sweep", "Remove what dead runs left behind."),
@@ -77,4 +78,5 @@ def tell(error: VmRoleError, *, code: int) -> int:
     arguments = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if "--json" in arguments:
         told = {"message": error.message, "hint": error.hint, "blame": error.blame}
+        click.echo(json.dumps({"schema": 1, "error": told, "exit_code": code}, indent=2))
     return code
