@@ -5,13 +5,14 @@
 quantifier) and what cannot be executed here (balancing groups), and rewrites what is spelt differently. Sources: the
 "Regular Expression Language - Quick Reference" of .NET [DOC], and its parser from knowledge [GUESS].
 
-Everything is bounded: the length of a pattern, the product of its counted repeats (the engine unrolls them), its depth,
-and the seconds of each match.
+Everything is bounded: the length of a pattern, its depth, its elements with counted repeats written out, and the time
+of each match.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 MAX_LENGTH: Final = 2000
 MAX_DEPTH: Final = 50
-#: Product of all counted repeats of a pattern; ``((a{1000}){1000}){1000}`` would fill any memory.
-MAX_REPEATS: Final = 10_000
+#: Elements of a pattern when its counted repeats are written out, as the engine does: ``((a{1000}){1000}){1000}`` would
+#: fill any memory.
+MAX_ELEMENTS: Final = 10_000
 #: Seconds that one match may take; .NET has no limit unless one is asked for, VMM's agent is not known to [GUESS].
 SECONDS: Final = 1.0
 
@@ -34,6 +36,7 @@ class PatternError(ValueError):
     """A pattern that .NET refuses, or that cannot be executed here; the message is the end of a sentence."""
 
 
+@lru_cache(maxsize=256)
 def compile_pattern(pattern: str) -> regex.Pattern[str]:
     """The pattern, ready for ``search(text, timeout=SECONDS)``. Raises PatternError."""
     import regex
@@ -58,7 +61,8 @@ class _Scanner:
         self.at = 0
         self.out: list[str] = []
         self.depth = 0
-        self.repeats = 1
+        self.sizes = [0]  # elements of each open group
+        self.last = 0  # elements of what a quantifier would repeat
         self.extended = False
         self.unnamed = 0
         self.named: dict[str, None] = {}
@@ -77,12 +81,23 @@ class _Scanner:
                 quantifiable, quantified = False, True
                 continue
             quantified = False
+            depth, self.last = self.depth, 1
             quantifiable = self.element()
+            if self.depth > depth:
+                self.sizes.append(0)
+            elif self.depth < depth:
+                self.last = self.sizes.pop() + 1
+            self.grow(self.last)
         if self.depth:
             raise PatternError("it has a parenthesis that is never closed")
         if self.backs and self.named and self.unnamed:
             raise PatternError("it mixes named and numbered groups with a numbered reference, which .NET counts apart")
         return "".join(self.out)
+
+    def grow(self, elements: int) -> None:
+        self.sizes[-1] += elements
+        if self.sizes[-1] > MAX_ELEMENTS:
+            raise PatternError(f"its repeats make more than {MAX_ELEMENTS} elements of it")
 
     def quantifier(self, match: re.Match[str]) -> None:
         low, comma, high = match.groups()
@@ -90,9 +105,7 @@ class _Scanner:
             most = int((high or low)[:12]) if comma is not None else int(low[:12])
             if comma is not None and high and int(high[:12]) < int(low[:12]):
                 raise PatternError("it has a repeat whose upper bound is below its lower one")
-            self.repeats *= max(1, most, int(low[:12]))
-            if self.repeats > MAX_REPEATS:
-                raise PatternError(f"its repeats multiply to more than {MAX_REPEATS}")
+            self.grow(self.last * (max(1, most, int(low[:12])) - 1))
         self.out.append(match.group())
         self.at = match.end()
 

@@ -8,6 +8,7 @@ deployed, or its evidence is not strong enough to say that it cannot.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ _PASSWORD_OPTION: Final = re.compile(
     r"(?<![\w-])[-/]\w*?(?:password|passwd|pwd)(?:\s+|[:=]\s*)(?:\"([^\"]+)\"|'([^']+)'|([^\s\"'$%(<\[/-][^\s\"']*))",
     re.IGNORECASE,
 )
+#: Seconds that a document's patterns may take together; what is left of a hostile one is not looked at.
+_PATTERN_SECONDS: Final = 5.0
 _POLICIES: Final = ("failonmatch", "warnandcontinueonmatch")
 
 
@@ -46,6 +49,7 @@ def lint(document: Document, payload: Iterable[Entry] = ()) -> list[Finding]:
     """
     files = {entry.path.lower() for entry in payload}
     before = len(document.findings)
+    deadline = time.monotonic() + _PATTERN_SECONDS
     for node in document.root.walk():
         if not isinstance(node.value, list):
             continue
@@ -56,9 +60,11 @@ def lint(document: Document, payload: Iterable[Entry] = ()) -> list[Finding]:
         elif node.key in ("ProvisioningScripts", "ScriptCommands", "ScriptApplications"):
             for element in node.value:
                 if isinstance(element.value, dict):
-                    _script(element, document, files)
-    made = list(document.findings)[before:]
-    return made
+                    _script(element, document, files, deadline)
+    if time.monotonic() > deadline:
+        what = f"the failure patterns take more than {_PATTERN_SECONDS:g} s to look at; the rest is left out"
+        document.report("findings-left-out", what, document.root)
+    return list(document.findings)[before:]
 
 
 def tags(document: Document, have: Iterable[str], image: str) -> Iterator[Finding]:
@@ -86,8 +92,8 @@ def _text(node: Node | None) -> str | None:
     return substitute(node.value, {}).text
 
 
-def _script(node: Node, document: Document, files: set[str]) -> None:
-    for name, stream, path_name in _PATTERNS:
+def _script(node: Node, document: Document, files: set[str], deadline: float) -> None:
+    for name, stream, path_name in _PATTERNS if time.monotonic() < deadline else ():
         _pattern(node.get(name), stream, path_name, document)
     _reboot_pattern(node.get("RebootExitCodeRegex"), document)
     for name in ("StandardOutputPath", "StandardErrorPath"):

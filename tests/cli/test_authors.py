@@ -60,6 +60,7 @@ def test_check_of_the_seed(tmp_path: Path) -> None:
     done = vmrole("check", path, "--json")
     assert done.code == 0 and done.json["errors"] == 0 and done.json["warnings"] > 20
     assert set(done.json) == {"findings", "errors", "warnings"}
+    assert "the password of SAPassword is written in the document" in done.stdout
     human = vmrole("check", path)
     assert human.stdout.count("^") >= len(done.json["findings"])
     for secret in ("MySAPassword", "mypassword", "user:password"):

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from harness.cli.check import _shown, examine
+from harness.errors import VmRoleError
 from harness.package import Finding, read_package
+from harness.package.jsontext import read_json
 from harness.package.lint import lint, tags
 from tests.package.material import SAMPLES, published_folders, seed_document, with_profile, write
-from tests.plan.test_plan import script
+from tests.plan.test_plan import NAMES, _plain, script
 from tests.plan.test_windows import ID
 
 
@@ -61,6 +68,14 @@ def test_what_scripts_say(tmp_path: Path, members: dict[str, Any], code: str) ->
 )
 def test_what_is_right(tmp_path: Path, members: dict[str, Any]) -> None:
     assert codes(tmp_path, **members) == set()
+
+
+def test_hostile_patterns_are_bounded(tmp_path: Path) -> None:
+    scripts = [script(StandardOutputRegex="(?:" * 20 + f"a{{{number}}}" + ")+" * 20 + "$") for number in range(900)]
+    scripts += [script(ExitCodeRegex=f"^(?:(?:[0-9]|[0-9][0-9])+)+x{number}$") for number in range(900)]
+    began = time.monotonic()
+    assert lint_of(tmp_path, ProvisioningScripts=scripts)
+    assert time.monotonic() - began < 30
 
 
 def test_orders_that_collide(tmp_path: Path) -> None:
@@ -134,3 +149,29 @@ def test_published_packages_have_no_false_findings() -> None:
 def test_the_sample_has_what_it_was_made_for() -> None:
     package = read_package(SAMPLES / "everything.resext")
     assert {finding.code for finding in lint(package.document)} == {"pattern-path", "reboot-pattern-braces"}
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_documents_with_anything_anywhere_are_examined(tmp_path: Path, data: st.DataObject) -> None:
+    """Values of the sample replaced by arbitrary ones: findings or our own errors, never another exception."""
+    document = read_json((SAMPLES / "everything.resext").read_bytes(), "x").root
+    odd = st.sampled_from(["(", "*", "{1}|x", "c:\\x", "[Param.Port]", "[", "a++", ".*", "-1", ".\\x.ps1", "'"])
+    anything = st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | odd,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+        max_leaves=6,
+    )
+    nodes = [node for node in document.walk() if node.parent is not None]
+    for node in data.draw(st.lists(st.sampled_from(nodes), min_size=1, max_size=6)):
+        node.value = data.draw(anything)
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(_plain(document)), encoding="utf-8")
+    try:
+        findings, documents, masker = examine(path)
+    except VmRoleError as error:
+        assert error.exit_code == 2
+    else:
+        json.dumps(findings.as_json())
+        for finding in findings.sorted():
+            assert _shown(finding, documents.get(finding.file), masker)
