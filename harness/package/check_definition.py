@@ -16,7 +16,7 @@ from harness.package.credentials import is_credential, is_password, password
 from harness.package.definition_models import ResourceDefinition
 from harness.package.jsontree import Document, Node
 from harness.package.nested import Nested, read_nested
-from harness.package.rules import broken_rule, pattern_problem
+from harness.package.rules import Patience, broken_rule, pattern_problem
 from harness.package.sizes import SIZES, size_of
 from harness.package.substitution import placeholders
 from harness.package.validate import compare, validate
@@ -239,8 +239,9 @@ def build_view(document: Document) -> ViewDefinition:
     version = root.get("Version")
     if version is not None and view.version is not None and not VERSION.fullmatch(view.version):
         document.report("version-format", f"the version {view.version[:60]!r} is not four numbers", version)
+    patience = Patience()
     for parameter, node in fields(view, document):
-        _check_field(parameter, node, document)
+        _check_field(parameter, node, document, patience)
     return view
 
 
@@ -253,7 +254,7 @@ def fields(view: ViewDefinition, document: Document) -> Iterator[tuple[ViewParam
                 yield parameter, node or document.root
 
 
-def _check_field(parameter: ViewParameter, node: Node, document: Document) -> None:
+def _check_field(parameter: ViewParameter, node: Node, document: Document, patience: Patience) -> None:
     title = f"the field {(parameter.name or '')[:60]!r}"
     if parameter.type is not None and parameter.type.lower() not in VIEW_TYPES:
         document.report("view-type", f"{title} has the type {parameter.type[:60]!r}", node.get("Type") or node)
@@ -267,7 +268,7 @@ def _check_field(parameter: ViewParameter, node: Node, document: Document) -> No
         document.report("view-rule", f"the pattern of {title} is not used: {problem}", pattern_node)
     initial = parameter.initial
     if initial:  # an empty default is no value: the tenant is asked
-        broken = broken_rule(parameter, initial)
+        broken = broken_rule(parameter, initial, patience)
         if broken:
             place = node.get("DefaultValue") or node.get("Default") or node
             document.report("view-default", f"the default of {title} {broken}", place)

@@ -28,7 +28,7 @@ from harness.package.parameters import (
     fill_parameters,
     text_of,
 )
-from harness.package.rules import broken_rule
+from harness.package.rules import Patience, broken_rule
 from harness.package.substitution import placeholders
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ def _definition_values(definition: Definition, given: Given, document: Document)
 def _apply_rules(definition: Definition, values: Parameters, given: Given, document: Document) -> None:
     if definition.view is None or definition.view_document is None:
         return
+    patience = Patience()
     for item, node in fields(definition.view, definition.view_document):
         if not item.name or item.name not in values.values or given.values.get(item.name) is None:
             continue  # defaults were looked at when the view was read
@@ -154,7 +155,7 @@ def _apply_rules(definition: Definition, values: Parameters, given: Given, docum
                 "value-fixed", f"{item.name[:60]!r} cannot be changed in the portal", file=file, pointer=node.pointer,
                 line=line, column=column,
             )  # fmt: skip
-        broken = broken_rule(item, values.values[item.name])
+        broken = broken_rule(item, values.values[item.name], patience)
         if broken:
             document.findings.add(
                 "value-rule", f"the value of {item.name[:60]!r} {broken}", hint=_message(definition, item, broken),

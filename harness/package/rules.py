@@ -8,6 +8,7 @@ of 0 is none [PKG]. Nothing here shows a value: it may be secret.
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -22,7 +23,16 @@ _CHOSEN: Final = frozenset(
 )
 
 
-def broken_rule(field: ViewParameter, value: str) -> str:
+class Patience:
+    """How long the patterns of one view may take together: many slow ones must not add up."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, seconds: float = 2.0) -> None:
+        self.left = seconds
+
+
+def broken_rule(field: ViewParameter, value: str, patience: Patience) -> str:
     """Which rule ``value`` breaks, as the end of a sentence ("is longer than 15 characters"), or ""."""
     kind = (field.type or "string").lower()
     rules = field.rules
@@ -48,7 +58,7 @@ def broken_rule(field: ViewParameter, value: str) -> str:
         return f"is shorter than {rules.min_length} characters"
     if isinstance(rules.max_length, int) and rules.max_length > 0 and len(value) > rules.max_length:
         return f"is longer than {rules.max_length} characters"
-    if rules.pattern and found(rules.pattern, value) is False:
+    if rules.pattern and found(rules.pattern, value, patience) is False:
         return "does not match its pattern"
     return ""
 
@@ -66,11 +76,16 @@ def pattern_problem(pattern: str) -> str:
     return ""
 
 
-def found(pattern: str, value: str) -> bool | None:
-    """Whether ``pattern`` is in ``value``; None when it is invalid or takes longer than SECONDS."""
+def found(pattern: str, value: str, patience: Patience) -> bool | None:
+    """Whether ``pattern`` is in ``value``; None when it is invalid, takes longer than SECONDS, or patience is over."""
     from harness.package.dotnet import PatternError, compile_pattern
 
+    if patience.left <= 0:
+        return None
+    start = time.monotonic()
     try:
         return compile_pattern(pattern).search(value, timeout=SECONDS) is not None
     except (PatternError, TimeoutError):
         return None
+    finally:
+        patience.left -= time.monotonic() - start
