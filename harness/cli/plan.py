@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.check import printable
+
 if TYPE_CHECKING:
     from harness.masking import Masker
     from harness.package.jsontree import Document
@@ -41,7 +43,7 @@ def command(path: Path, as_json: bool, **options: Any) -> None:
     if as_json:
         click.echo(json.dumps(_masked(plan.as_json(), masker), indent=2))
     else:
-        for line in _human(plan, document):
+        for line in _human(plan, document, options["extension"] is None):
             click.echo(masker.text(line))
     sys.exit(1 if any(step.unresolved for step in plan.steps) else 0)
 
@@ -115,7 +117,8 @@ def _masked(value: Any, masker: Masker) -> Any:
     return [_masked(item, masker) for item in value] if isinstance(value, list) else value
 
 
-def _human(plan: Plan, document: Document) -> list[str]:
+def _human(plan: Plan, document: Document, own_names: bool) -> list[str]:
+    """The plan in words; ``own_names`` when parameters are given by the extension's names, not by a definition's."""
     mine = len(plan.applicable)
     others = len(plan.steps) - mine
     rest = f", {others} for another system" if others else ""
@@ -127,13 +130,12 @@ def _human(plan: Plan, document: Document) -> list[str]:
         lines += _step(number, step, document)
     missing = sorted({name for step in plan.steps for name in step.unresolved})
     if missing:
-        lines += ["", f"without a value: {', '.join(missing)}", "  " + " ".join(f"-p {name}=..." for name in missing)]
+        lines += ["", f"without a value: {printable(', '.join(missing))}"]
+        lines += ["  " + printable(" ".join(f"-p {name}=..." for name in missing))] if own_names else []
     return lines
 
 
 def _step(number: int, step: Step, document: Document) -> list[str]:
-    from harness.cli.check import printable
-
     marks = [step.script_type if step.kind == "script" else step.kind]
     marks += [f"order {step.order}"] if step.order is not None and step.kind != "run-once" else []
     marks += [] if step.applicable else [f"not run here: for {step.os}"]
@@ -142,7 +144,7 @@ def _step(number: int, step: Step, document: Document) -> list[str]:
     place = f"{document.file}:{node.line} {step.source}" if node is not None else step.source
     rows = [
         ("command", printable(step.command) or "nothing to start"),
-        ("folder", step.working_directory_shown or step.working_directory or "not set"),
+        ("folder", step.working_directory_shown or step.working_directory or ""),
         ("account", step.account),
         ("time-out", f"{step.timeout:g} s" if step.timeout is not None else "none"),
         ("reboot", step.reboot),

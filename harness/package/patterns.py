@@ -32,7 +32,11 @@ STDERR_WARNING: Final = "it wrote to standard error (the console default `.+` wo
 #: At most so many characters of a stream are searched; MaxOutputSize of the documents is 1 MiB.
 MAX_TEXT: Final = 1 << 20
 
-_PATH: Final = re.compile(r"(?:[A-Za-z]:|%\w+%|\.{1,2}|\\)\\(?:[^\\/:*?\"<>|+^$()\[\]{}]+\\?)+")
+_PART: Final = r"[^\\/:*?\"<>|+^$()\[\]{}]+"
+#: With a drive or a variable, on a server, or relative with a suffix: `.\w` alone is a pattern.
+_PATH: Final = re.compile(
+    rf"(?:[A-Za-z]:|%\w+%)(?:\\{_PART})+\\?|\\(?:\\{_PART}){{2,}}|\.{{1,2}}(?:\\{_PART})*\\{_PART}\.\w{{1,4}}"
+)
 
 
 class _Written(Protocol):

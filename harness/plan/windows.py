@@ -120,7 +120,7 @@ class _Maker:
                 f"role or feature {filled.masked}",
                 "feature",
                 f"{SOURCE}/WindowsServerRolesAndFeatures/{index}",
-                [f"Install-WindowsFeature -Name {filled.text}", f"Install-WindowsFeature -Name {filled.masked}"],
+                [f"Install-WindowsFeature -Name {_powershell_word(text)}" for text in (filled.text, filled.masked)],
                 filled.unresolved,
                 reboot="when the feature needs it",
             )
@@ -389,6 +389,11 @@ def _short(text: str) -> str:
     """A name of one line."""
     line = " ".join(text.split())
     return line if len(line) <= 100 else line[:97] + "..."
+
+
+def _powershell_word(text: str) -> str:
+    """A name as one argument of PowerShell, whatever is in it."""
+    return text if re.fullmatch(r"[\w-]+", text) else "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", text) + "'"
 
 
 def _kebab(name: str) -> str:

@@ -136,6 +136,8 @@ def test_any_of_the_three_is_enough_and_the_policy_decides() -> None:
 def test_paths_and_invalid_patterns_never_match() -> None:
     path = "c:\\VMRole\\encryptdbpwd_out.log"
     assert looks_like_path(path) and looks_like_path("%TEMP%\\x.txt") and looks_like_path("c:\\temp")
+    assert looks_like_path("\\\\server\\share") and looks_like_path("..\\log\\out.txt")
+    assert not looks_like_path(".\\w") and not looks_like_path("\\\\d") and not looks_like_path("..\\d.*")
     assert not looks_like_path("c:\\\\temp") and not looks_like_path("\\d+") and not looks_like_path(".+")
     made = policy(StandardOutputRegex=path)
     assert made.stdout.state == "invalid"

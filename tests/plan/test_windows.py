@@ -202,6 +202,14 @@ def test_published_packages_run_as_their_authors_saw_it() -> None:
     assert all(step.working_directory == f"{PAYLOAD_FOLDER}\\Scripts" for step in sql)
 
 
+def test_a_feature_is_one_argument(tmp_path: Path) -> None:
+    steps = plan_of(tmp_path, {"WindowsServerRolesAndFeatures": ["NLB", "x'; format c:"]}).steps
+    assert [step.command for step in steps] == [
+        "Install-WindowsFeature -Name NLB",
+        "Install-WindowsFeature -Name 'x''; format c:'",
+    ]
+
+
 def test_paths() -> None:
     environment = {"WINDIR": "C:\\Windows"}
     assert expand_environment("%windir%\\x %NOPE% 100%", environment) == "C:\\Windows\\x %NOPE% 100%"
