@@ -79,9 +79,18 @@ def _one(
         bus, recorder = stack.enter_context(reporting(masker, folder=None, quiet=quiet))
         image = find_image(request, bus, deadline=deadline)
         driver, scratch = stack.enter_context(hypervisor(request, bus))
-        machine = stack.enter_context(
-            deploy(driver, image, request, bus, deadline=deadline, scratch=scratch, on_secrets=masker.add)
+        # Reading back takes an emulated guest two seconds; without --json nobody sees it.
+        deployment = deploy(
+            driver,
+            image,
+            request,
+            bus,
+            deadline=deadline,
+            scratch=scratch,
+            on_secrets=masker.add,
+            reading_back=not stream,
         )
+        machine = stack.enter_context(deployment)
         done = machine.guest.run(argv, deadline=deadline)
     if stream:
         sys.stdout.buffer.write(done.stdout)

@@ -75,12 +75,14 @@ def deploy(
     scratch: Path,
     on_machine: Callable[[Machine], None] = lambda _machine: None,
     on_secrets: Callable[[Sequence[str]], None] = lambda _secrets: None,
+    reading_back: bool = True,
 ) -> Iterator[Deployed]:
     """A machine of ``image``, specialised as ``request`` says, for the time of the context.
 
     ``payload`` writes the extension's payload into a folder given to it; it reaches the guest on the instance medium,
     which is ejected and deleted before this yields. ``on_machine`` is called as soon as there is a machine, so that a
     caller can save its console whatever happens then; ``on_secrets`` gets what was made for it and must not be shown.
+    ``reading_back`` is for who shows or checks what the guest became.
     Raises GuestNotReadyError, with the stage reached and what was awaited, when the guest does not become ready.
     """
     accelerator = hypervisor.accelerator(image)
@@ -136,8 +138,9 @@ def deploy(
                 )
             )
             machine.eject()
-        with bus.phase("read-back", awaits="the guest to tell what it became"):
-            _read_back(guest, answer, host_key, bus, limit)
+        if reading_back:
+            with bus.phase("read-back", awaits="the guest to tell what it became"):
+                _read_back(guest, answer, host_key, bus, limit)
         yield Deployed(machine, guest, image, answer, password, client_key.private, host_key.public)
 
 
