@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from harness.package.findings import Finding
+from harness.package.findings import Finding, Findings
 from harness.package.jsontree import Document, Node
 from harness.package.patterns import Stream, looks_like_path, make_check, reboot_codes
 from harness.package.substitution import placeholders, substitute
@@ -48,7 +48,16 @@ def lint(document: Document, payload: Iterable[Entry] = ()) -> list[Finding]:
     Linear in the size of the document, but for the patterns it has, each of which takes bounded time.
     """
     files = {entry.path.lower() for entry in payload}
-    before = len(document.findings)
+    # findings of this look only: the document may be looked at again
+    before, document.findings = document.findings, Findings()
+    try:
+        _walk(document, files)
+        return list(document.findings)
+    finally:
+        document.findings = before
+
+
+def _walk(document: Document, files: set[str]) -> None:
     deadline = time.monotonic() + _PATTERN_SECONDS
     for node in document.root.walk():
         if not isinstance(node.value, list):
@@ -64,7 +73,6 @@ def lint(document: Document, payload: Iterable[Entry] = ()) -> list[Finding]:
     if time.monotonic() > deadline:
         what = f"the failure patterns take more than {_PATTERN_SECONDS:g} s to look at; the rest is left out"
         document.report("findings-left-out", what, document.root)
-    return list(document.findings)[before:]
 
 
 def tags(document: Document, have: Iterable[str], image: str) -> Iterator[Finding]:
@@ -207,7 +215,9 @@ def _files(node: Node, rest: Node, document: Document, files: set[str]) -> None:
             folder.pop()
         for match in _RELATIVE_FILE.finditer(rest.value):
             parts = [part for part in re.split(r"[\\/]+", match[1].lower()) if part != "."]
-            if "/".join((*folder, *parts)) not in files:
+            # a program without a suffix, and a later argument that has one
+            several = re.search(r" [-/]", match[1]) is not None
+            if not several and "/".join((*folder, *parts)) not in files:
                 what = f"the payload {path[:60]!r} has no {match[1][:60]!r}, which the command names"
                 document.report("command-file-missing", what, rest, hint="is it misspelt, or not packed?")
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.package.patterns import Defaults, FailurePolicy, failure_policy
 from harness.plan import guestpaths, products
+from harness.plan.names import kebab, powershell_word, short
 from harness.plan.step import Credential, Event, Kind, Step
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class _Maker:
                 f"role or feature {filled.masked}",
                 "feature",
                 f"{SOURCE}/WindowsServerRolesAndFeatures/{index}",
-                [f"Install-WindowsFeature -Name {_powershell_word(text)}" for text in (filled.text, filled.masked)],
+                [f"Install-WindowsFeature -Name {powershell_word(text)}" for text in (filled.text, filled.masked)],
                 filled.unresolved,
                 reboot="when the feature needs it",
             )
@@ -149,7 +150,7 @@ class _Maker:
         ordered = sorted(mine, key=lambda pair: (self.number(pair[1].deployment_order) or 0, pair[0]))
         for place, (index, script) in enumerate(ordered, 1):
             order = self.number(script.deployment_order)
-            name = f"{prefix}{_kebab(script_type)}-{order if order is not None else place}"
+            name = f"{prefix}{kebab(script_type)}-{order if order is not None else place}"
             self.command(name, script, f"{source}/{index}", "script", script_type, order, environment, missing)
 
     def command(
@@ -186,7 +187,7 @@ class _Maker:
         shown = " ".join(part.masked for part in parts)
         self.add(
             id,
-            _short(shown),
+            short(shown),
             kind,
             source,
             [" ".join(part.text for part in parts), shown],
@@ -316,7 +317,7 @@ class _Maker:
             payload = script.sql_script_application_payload_id
             log = self.parameters.fill(script.output_file_path or "")
             line = products.sql_script(script, dac, self.parameters, self.file(payload))
-            self.tool(f"{prefix}sql-{_kebab(script_type)}-{order if order is not None else place}",
+            self.tool(f"{prefix}sql-{kebab(script_type)}-{order if order is not None else place}",
                       f"SQL script in database {database.masked}", "sql-script", f"{source}/SQLScriptCommands/{index}",
                       line, names, script_type=script_type, order=order, account=account, credential=credential,
                       timeout=self.seconds(script.execution_timeout_seconds), payload_id=payload,
@@ -383,21 +384,3 @@ class _Maker:
             Step(id=unique, name=name, kind=kind, os="windows", command_line=commands[0], command=commands[1],
                  source=source, applicable=self.applicable, unresolved=names, **rest)
         )  # fmt: skip
-
-
-def _short(text: str) -> str:
-    """A name of one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= 100 else line[:97] + "..."
-
-
-def _powershell_word(text: str) -> str:
-    """A name as one argument of PowerShell, whatever is in it."""
-    return text if re.fullmatch(r"[\w-]+", text) else "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", text) + "'"
-
-
-def _kebab(name: str) -> str:
-    """OnProvisionFirst -> on-provision-first, PreInstall -> preinstall."""
-    words = re.sub(r"^On(?=[A-Z])", "on-", name)
-    words = re.sub(r"(?<=[a-z])(First|Rest|Last)$", r"-\1", words)
-    return words.lower()

@@ -110,6 +110,7 @@ def test_files_that_a_command_names(tmp_path: Path) -> None:
 
     assert found("-Command .\\deploy one.ps1 -X 1 ; .\\sub\\TWO.cmd") == []
     assert "no two.cmd" in "".join(found(".\\two.cmd")).replace("'", "")
+    assert found(".\\tool -File two.cmd") == []
     assert found(".\\two.cmd", WorkingDirectory="c:\\x") == []
 
 
