@@ -266,10 +266,14 @@ def _resources(
         folder, slash, _file = name.rpartition("/")
         if not slash or "/" in folder or not name.lower().endswith(".resources") or len(tables) >= MAX_LANGUAGES:
             continue
-        document = read_json(content(entries[name]), name)
+        try:
+            document = read_json(content(entries[name]), name)
+        except PackageError as error:  # the portal alone reads them: the rest of the package is as good as before
+            findings.add("resource-text", error.message, hint=error.hint or "", file=name)
+            continue
         findings.extend(document.findings)
         if not isinstance(document.root.value, dict):
-            findings.add("bad-value", "the texts have to be an object", file=name, line=1, column=1)
+            findings.add("resource-text", "the texts are not a JSON object", file=name, line=1, column=1)
             continue
         table = tables.setdefault(folder, {})
         for key, node in document.root.value.items():
@@ -277,7 +281,7 @@ def _resources(
                 table[key] = node.value
             else:
                 findings.add(
-                    "bad-value", f"the text {key[:60]!r} is no string", file=name, pointer=node.pointer,
+                    "resource-text", f"the text {key[:60]!r} is no string", file=name, pointer=node.pointer,
                     line=node.line, column=node.column,
                 )  # fmt: skip
     return tables

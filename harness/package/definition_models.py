@@ -145,7 +145,7 @@ class IntrinsicSettings(Model):
 class ResourceExtensionReference(Model):
     """Which extension, by name, publisher and version, and what its parameters are: JSON in a string [PKG]."""
 
-    REQUIRED: ClassVar[tuple[str, ...]] = ("ReferenceName", "Name", "Publisher", "Version")
+    REQUIRED: ClassVar[tuple[str, ...]] = ("ReferenceName", "Name", "Version")
     reference_name: Text = Field(default=None, alias="ReferenceName")
     name: Text = Field(default=None, alias="Name")
     publisher: Text = Field(default=None, alias="Publisher")

@@ -70,6 +70,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "view-rule": ("warning", "a rule of a field that contradicts another, or a pattern that is none"),
     "view-missing": ("info", "the definition comes without a view"),
     "resource-key-missing": ("warning", "{{Key}} is used and no .resources file of the default language has it"),
+    "resource-text": ("error", "a .resources file, or an entry of one, that is no JSON text"),
     "value-rule": ("error", "a value that the view's rules refuse: the portal does not accept it"),
     "value-fixed": ("warning", "a value for a field that the view does not let anybody change"),
     "value-missing": (

@@ -17,15 +17,28 @@ from pydantic_core import PydanticCustomError
 from harness.package.models import Flag, Many, Model, Number, Text, Texts
 
 
+def _shown(value: Any) -> str:
+    """A scalar as the text that parameters get."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _options(value: Any) -> Any:
+    """One object of many pairs is read as the list of them [GUESS: it is what people write first]."""
+    return [{key: item} for key, item in value.items()] if isinstance(value, dict) else value
+
+
 def _option(value: Any) -> Any:
-    if isinstance(value, dict) and all(isinstance(item, str | int | float | bool) for item in value.values()):
-        return {str(key): str(item) for key, item in value.items()}
-    if isinstance(value, str):
-        return {value: value}
+    if isinstance(value, dict) and all(isinstance(item, str | int | float | bool | None) for item in value.values()):
+        return {str(key): _shown(item) for key, item in value.items()}
+    if isinstance(value, str | int | float):
+        return {_shown(value): _shown(value)}
     raise PydanticCustomError("option", "this has to be an object with one pair, the shown text and the value")
 
 
 Option = Annotated[dict[str, str], BeforeValidator(_option)]
+Options = Annotated[Many[Option], BeforeValidator(_options)]
 
 
 class Messages(Model):
@@ -68,8 +81,8 @@ class ViewParameter(Model):
     default: Text = Field(default=None, alias="Default")
     configurable: Flag = Field(default=None, alias="Configurable")
     image_tags: Texts = Field(default=(), alias="ImageTags")
-    option_values: Many[Option] = Field(default=(), alias="OptionValues")
-    options: Many[Option] = Field(default=(), alias="Options")
+    option_values: Options = Field(default=(), alias="OptionValues")
+    options: Options = Field(default=(), alias="Options")
     validation: Validation | None = Field(default=None, alias="Validation")
 
     @property

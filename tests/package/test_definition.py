@@ -300,3 +300,26 @@ def test_configurations_and_instances(tmp_path: Path) -> None:
     assert role.role.substate.vm_role_messages[0].message == "done"
     with pytest.raises(PackageError, match="is not a resource configuration"):
         read_configuration(write(tmp_path, {"A": 1}, "d.json"))
+
+
+def test_texts_that_cannot_be_read_spoil_nothing_else(tmp_path: Path) -> None:
+    where = folder(tmp_path, definition(), view(field("A", Label="{{Gone}}")))
+    write(where / "en-US", {"Here": "x", "Number": 5}, "1.resources")
+    (where / "de-DE").mkdir()
+    (where / "de-DE" / "1.resources").write_text("<root/>")
+    read = read_definition(where)
+    assert read.resources == {"en-US": {"Here": "x"}}
+    texts = [finding.file for finding in read.findings if finding.code == "resource-text"]
+    assert texts == ["de-DE/1.resources", "en-US/1.resources"]
+    assert codes(read) == {"resource-text", "resource-key-missing", "view-parameter-unknown"}
+
+
+@pytest.mark.parametrize(
+    "options", [[{"A": "a"}, {"B": None}], {"A": "a", "B": ""}, ["a", ""], [{"A": "a", "B": None}]]
+)
+def test_options_however_they_are_written(tmp_path: Path, options: Any) -> None:
+    form = view(field("A", "Option", OptionValues=options))
+    document = definition(parameters=(("A", "String"),), values={"A": "[Param.A]"})
+    read = read_definition(folder(tmp_path, document, form))
+    assert not read.findings and read.view is not None
+    assert list(read.view.parameters[0].choices.values()) == ["a", ""]
