@@ -30,8 +30,8 @@ _WIDTH = 100  # characters of a line that are shown
 def command(path: Path, extension: Path | None, image: str | None, as_json: bool) -> None:
     """Say what is odd, doubtful or wrong in the package PATH, all at once; no machine is started.
 
-    PATH is a .resextpkg, a .resdefpkg, an unpacked folder, or a bare document. Exit codes: 0 nothing is wrong, 1 it has
-    errors, 2 it cannot be read.
+    PATH is a .resextpkg, a .resdefpkg, an unpacked folder, a bare document, a .csdef or a .cscfg. Exit codes: 0 it has
+    no errors, 1 it has, 2 it cannot be read.
     """
     findings, documents, masker = examine(path, extension, image)
     if as_json:
@@ -50,15 +50,27 @@ def examine(
 
     Raises UsageError and PackageError when something cannot be read.
     """
-    from harness.errors import UsageError
+    from harness.errors import PackageError, UsageError
     from harness.masking import Masker
     from harness.package.definition import Definition, read_any
     from harness.package.findings import Findings
 
-    read = read_any(path)
     findings = Findings()
     documents: dict[str, Document] = {}
     secrets: list[str] = []
+    if path.suffix.lower() in (".csdef", ".cscfg"):
+        if extension is not None or image is not None:
+            raise UsageError("--extension and --image are not for service documents")
+        _service(path, findings, documents)
+        return findings, documents, Masker(secrets)
+    try:
+        read = read_any(path)
+    except PackageError:
+        other = _configuration(path) if path.suffix.lower() == ".json" and extension is None and image is None else None
+        if other is None:
+            raise
+        findings.extend(other)
+        return findings, documents, Masker(secrets)
     if isinstance(read, Definition):
         _definition(read, extension, findings, documents, secrets)
         if extension is not None:
@@ -83,6 +95,33 @@ def _named(finding: Finding) -> Finding:
     if finding.code != "secret-in-plain-text":
         return finding
     return replace(finding, sentence=finding.sentence.replace(MASK, "password"))
+
+
+def _configuration(path: Path) -> tuple[Finding, ...] | None:
+    """Findings of a ResourceConfiguration or a VirtualMachineRole; None when it is neither. Their lines are not shown:
+    they hold the values of secret parameters."""
+    from harness.errors import PackageError
+    from harness.package.definition import read_configuration, read_instance
+
+    for read in (read_configuration, read_instance):
+        try:
+            return read(path).findings
+        except PackageError:
+            continue
+    return None
+
+
+def _service(path: Path, findings: Findings, documents: dict[str, Document]) -> None:
+    """A service definition or configuration of 2011. Lines of a configuration are not shown: settings hold keys."""
+    from harness.package.jsontree import Document
+    from harness.package.service import read_service_configuration, read_service_definition
+
+    if path.suffix.lower() == ".cscfg":
+        findings.extend(read_service_configuration(path)[1])
+        return
+    findings.extend(read_service_definition(path)[1])
+    text = path.read_bytes().decode("utf-8-sig", "replace")
+    documents.update({name: Document(text, name) for name in {finding.file for finding in findings}})
 
 
 def _extension(

@@ -14,6 +14,7 @@ import pytest
 from harness.package import read_package
 from tests.conftest import SAMPLES, vmrole
 from tests.package.material import published_folders, seed_document, with_profile, write
+from tests.package.test_service import CSCFG, CSDEF
 from tests.plan.test_plan import script
 
 KEYS = {"id", "name", "kind", "command", "script_type", "order", "working_directory", "account", "timeout", "reboot"}
@@ -96,6 +97,25 @@ def test_check_exit_codes(tmp_path: Path) -> None:
     tagged["ResourceRequirements"] = {"OSVirtualHardDiskRequirements": ["SysprepSQL"]}
     done = vmrole("check", write(tmp_path, tagged), "--image", "debian-12")
     assert done.code == 0 and "[requirement-tag]" in done.stdout
+
+
+def test_check_of_service_documents(tmp_path: Path) -> None:
+    (tmp_path / "a.csdef").write_text(CSDEF.replace("<Imports>", "<Startup><Task/></Startup><Imports>"))
+    (tmp_path / "a.cscfg").write_text(CSCFG.replace('name="StorageKey"', 'name="StorageKey" odd="1"'))
+    done = vmrole("check", tmp_path / "a.csdef")
+    assert done.code in (0, 1) and "Startup" in done.stdout and "^" in done.stdout
+    done = vmrole("check", tmp_path / "a.cscfg")
+    assert done.code in (0, 1) and "c2VjcmV0" not in done.stdout
+    assert vmrole("check", tmp_path / "none.csdef").code == 2
+
+
+def test_check_of_a_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "values.json"
+    path.write_text(json.dumps({"Versoin": "1.0.0.0", "ParameterValues": json.dumps({"Who": "bob:Swordfish"})}))
+    done = vmrole("check", path)
+    assert done.code == 0 and "[unknown-field]" in done.stdout and "Swordfish" not in done.stdout
+    path.write_text('{"x": 1}')
+    assert vmrole("check", path).code == 2
 
 
 def test_a_line_of_the_document_moves_no_cursor(tmp_path: Path) -> None:
