@@ -73,7 +73,7 @@ class Configuration:
     """A ResourceConfiguration that was read; ``values`` are its ParameterValues, secret ones among them."""
 
     document: Document
-    configuration: ResourceConfiguration
+    configuration: ResourceConfiguration = field(repr=False)
     values: Mapping[str, Any] = field(repr=False)
     findings: tuple[Finding, ...]
 
@@ -83,7 +83,7 @@ class Instance:
     """A VirtualMachineRole that was read: what the service's interface takes and gives."""
 
     document: Document
-    role: VirtualMachineRole
+    role: VirtualMachineRole = field(repr=False)
     findings: tuple[Finding, ...]
 
 
@@ -165,7 +165,11 @@ def read_configuration(path: Path) -> Configuration:
     node = document.root.get("ParameterValues")
     nested = read_nested(node) if node is not None else None
     values = nested.root.plain() if nested is not None else {}
-    return Configuration(document, model, values, tuple(document.findings.sorted()))
+    # which values are secret is the definition's to say: none of them is shown
+    leaves = [leaf.value for leaf in nested.root.walk() if isinstance(leaf.value, str)] if nested is not None else []
+    masker = Masker([*leaves, *(leaf.partition(":")[2] for leaf in leaves)])
+    found = tuple(replace(finding, sentence=masker.text(finding.sentence)) for finding in document.findings.sorted())
+    return Configuration(document, model, values, found)
 
 
 def read_instance(path: Path) -> Instance:

@@ -298,6 +298,10 @@ def test_configurations_and_instances(tmp_path: Path) -> None:
     role = read_instance(write(tmp_path, instance, "i.json"))
     assert not role.findings and role.role.substate is not None
     assert role.role.substate.vm_role_messages[0].message == "done"
+    crooked = {"Version": "1.0.0.1", "ParameterValues": '{"A": "corp\\bob:S3cret-word", "B": "S3cret\\-pin"}'}
+    odd = read_configuration(write(tmp_path, crooked, "e.json"))
+    assert [finding.code for finding in odd.findings] == ["json-lone-backslash"]
+    assert "S3cret" not in str(odd.findings) and "S3cret" not in repr(odd)
     with pytest.raises(PackageError, match="is not a resource configuration"):
         read_configuration(write(tmp_path, {"A": 1}, "d.json"))
 
