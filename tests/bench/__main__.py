@@ -82,7 +82,7 @@ def checked(path: Path) -> float:
     began = time.monotonic()
     for _ in range(50):
         package = read_package(path)
-        lint(package.document, package.files)
+        lint(package.document, package.payload.files if package.payload else ())
     return (time.monotonic() - began) / 50
 
 
