@@ -69,7 +69,8 @@ def probe(kernel: Path, *, seconds: float = PROBE_SECONDS) -> Accelerator:
             if error.returncode == 127:
                 return Accelerator("tcg", f"{EMULATOR} is not installed")
             if error.returncode is not None and not _REACHED.search(log.read_bytes()):
-                return Accelerator("tcg", f"KVM cannot be used: {_last_line(log) or error.message}")
+                who = f" by {account.name}, under which QEMU runs" if account else ""
+                return Accelerator("tcg", f"KVM cannot be used{who}: {_last_line(log) or error.message}")
         took = time.monotonic() - started
         said = log.read_bytes()
         if _REACHED.search(said):

@@ -129,7 +129,8 @@ def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
     (request.output / "findings.json").write_text(text + "\n", "utf-8")
     telling = [finding for finding in findings.sorted() if finding.severity != "info"]
     for finding in telling[:_FINDINGS_TOLD]:
-        bus.notice("warning", str(finding))
+        place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part)
+        bus.notice("warning", f"{place}: {finding.sentence}", finding.hint or None)
     if len(telling) > _FINDINGS_TOLD:
         more = len(telling) - _FINDINGS_TOLD
         bus.notice("warning", f"{more} more findings about the package are in findings.json")
