@@ -14,7 +14,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -250,6 +250,14 @@ def pack_extension(folder: Path, target: Path) -> None:
     document = find_document(folder, str(folder)).name
     files = [(entry, path) for entry, path in folder_entries(folder) if entry.path != CONTENT_TYPES]
     files.sort(key=lambda item: (item[0].path != document, item[0].path))
+    write_archive(files, target)
+
+
+def write_archive(files: Sequence[tuple[Entry, Path]], target: Path) -> None:
+    """Write ``files`` to ``target`` in their order, the content types last, and at once: never half an archive.
+
+    The same files give the same bytes. Raises PackageError when it cannot be written.
+    """
     scratch = target.with_name(target.name + ".new")
     try:
         with zipfile.ZipFile(scratch, "w") as archive:

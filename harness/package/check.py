@@ -8,12 +8,13 @@ is still read, planned and, where it does not matter, run.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from harness.errors import PackageError
 from harness.package.credentials import is_credential, is_password, password
 from harness.package.jsontree import Document, Node
-from harness.package.models import ResourceExtension
+from harness.package.models import Parameter, ResourceExtension
 from harness.package.substitution import placeholders
 from harness.package.validate import compare, validate
 
@@ -145,10 +146,13 @@ def _check_secrets(document: Document) -> None:
             document.report("secret-in-plain-text", what, node, hint="declare a Credential or SecureString parameter")
 
 
-def _check_parameters(extension: ResourceExtension, document: Document) -> None:
+def declared_parameters(
+    parameters: Sequence[Parameter], document: Document, section: str, hint: str
+) -> dict[str, Node]:
+    """The declarations of ``section`` by name; what is declared twice or has no known type is reported."""
     declared: dict[str, Node] = {}
-    for index, parameter in enumerate(extension.resource_extension_parameters):
-        node = document.find(f"/ResourceExtensionParameters/{index}")
+    for index, parameter in enumerate(parameters):
+        node = document.find(f"/{section}/{index}")
         if parameter.name is None or node is None:
             continue
         if parameter.name in declared:
@@ -156,8 +160,14 @@ def _check_parameters(extension: ResourceExtension, document: Document) -> None:
         declared[parameter.name] = node
         if parameter.type is not None and parameter.type.lower() not in PARAMETER_TYPES:
             what = f"the parameter {parameter.name[:60]!r} has the type {parameter.type[:60]!r}"
-            hint = "String, Int, Boolean, Credential or SecureString"
             document.report("parameter-type", what, node.get("Type") or node, hint=hint)
+    return declared
+
+
+def _check_parameters(extension: ResourceExtension, document: Document) -> None:
+    hint = "String, Int, Boolean, Credential or SecureString"
+    parameters = extension.resource_extension_parameters
+    declared = declared_parameters(parameters, document, "ResourceExtensionParameters", hint)
     used: set[str] = set()
     lower = {name.lower(): name for name in declared}
     for node in document.root.walk():

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from harness.errors import PackageError
-from harness.package.check import PARAMETER_TYPES, VERSION
+from harness.package.check import PARAMETER_TYPES, VERSION, declared_parameters
 from harness.package.credentials import is_credential, is_password, password
 from harness.package.definition_models import ResourceDefinition
 from harness.package.jsontree import Document, Node
@@ -134,18 +134,8 @@ def _check_references(definition: ResourceDefinition, document: Document) -> Non
 
 
 def _check_parameters(definition: ResourceDefinition, document: Document) -> None:
-    declared: dict[str, Node] = {}
-    for index, parameter in enumerate(definition.resource_parameters):
-        node = document.find(f"/ResourceParameters/{index}")
-        if parameter.name is None or node is None:
-            continue
-        if parameter.name in declared:
-            document.report("parameter-duplicate", f"the parameter {parameter.name[:60]!r} is declared twice", node)
-        declared[parameter.name] = node
-        if parameter.type is not None and parameter.type.lower() not in PARAMETER_TYPES:
-            what = f"the parameter {parameter.name[:60]!r} has the type {parameter.type[:60]!r}"
-            hint = "String, Int, Boolean, Credential or SecureString; views have more types"
-            document.report("parameter-type", what, node.get("Type") or node, hint=hint)
+    hint = "String, Int, Boolean, Credential or SecureString; views have more types"
+    declared = declared_parameters(definition.resource_parameters, document, "ResourceParameters", hint)
     used: set[str] = set()
     lower = {name.lower(): name for name in declared}
     for node in document.root.walk():

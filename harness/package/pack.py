@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 from harness.errors import PackageError, UsageError
-from harness.package.archive import CONTENT_TYPES, Entry, _info, content_types, folder_entries
+from harness.package.archive import CONTENT_TYPES, Entry, folder_entries, write_archive
 
 
 def pack_definition(folder: Path, target: Path) -> None:
@@ -24,17 +23,7 @@ def pack_definition(folder: Path, target: Path) -> None:
         what = "no resource definition" if not roots else f"{len(roots)} resource definitions: {', '.join(roots[:5])}"
         raise PackageError(f"{folder} has {what}", hint="a package has one .resdef at its root")
     files.sort(key=lambda item: _place(item[0]))
-    scratch = target.with_name(target.name + ".new")
-    try:
-        with zipfile.ZipFile(scratch, "w") as archive:
-            for entry, path in files:
-                archive.writestr(_info(entry.path, entry.executable), path.read_bytes())
-            archive.writestr(_info(CONTENT_TYPES, False), content_types(entry.path for entry, _ in files))
-        scratch.replace(target)
-    except OSError as error:
-        raise PackageError(f"{target} cannot be written: {error.strerror or error}") from None
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_archive(files, target)
 
 
 def _place(entry: Entry) -> tuple[tuple[int, str, str], ...]:

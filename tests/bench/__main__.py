@@ -55,8 +55,14 @@ def debvm(image: Path) -> float:
     without_kvm = ["-machine", "accel=tcg", "-cpu", "qemu64", "-snapshot"]
     argv = ["debvm-run", "-i", str(image), "-s", str(port), "--", *without_kvm]
     began = time.monotonic()
+    # It is killed and cannot remove its own temporary files: they go with the bench's folder.
     process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        argv,
+        env=os.environ | {"TMPDIR": os.environ["VMROLE_STATE_DIR"]},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         while time.monotonic() - began < 180:
