@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 from typing import Any
@@ -26,7 +27,7 @@ OUR_FAILURE = 125
     help="So many machines, one after the other.",
 )
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole command.")
-@click.option("--cold", is_flag=True, help="Boot from power-on. (Every machine does; forks are not made yet.)")
+@click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
@@ -42,7 +43,7 @@ def command(
 
     outcomes = []
     with interruptible():
-        request = machine_request(**options)
+        request = dataclasses.replace(machine_request(**options), cold=cold)
         try:
             for _ in range(count):
                 outcomes.append(_one(request, argv, timeout, stream=not as_json))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from harness.errors import GuestError, UsageError
 @click.command()
 @click.argument("run", required=False)
 @machine_options
-@click.option("--cold", is_flag=True, help="Boot from power-on. (Every machine does; forks are not made yet.)")
+@click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
 def command(run: str | None, cold: bool, **options: Any) -> None:
     """An interactive session as administrator in the machine that RUN kept; the last kept one without RUN.
 
@@ -31,7 +32,7 @@ def command(run: str | None, cold: bool, **options: Any) -> None:
     if fresh and run:
         raise UsageError("both a run and --image are given", hint="leave one of them out")
     with interruptible():
-        sys.exit(_fresh(**options) if fresh else _kept(run))
+        sys.exit(_fresh(**options, cold=cold) if fresh else _kept(run))
 
 
 def _kept(run: str | None) -> int:
@@ -70,14 +71,14 @@ def _name_of(run: Path) -> str:
         return run.name
 
 
-def _fresh(**options: Any) -> int:
+def _fresh(*, cold: bool, **options: Any) -> int:
     from harness.cli.reporting import reporting
     from harness.deadline import Deadline
     from harness.masking import Masker
     from harness.run.deploy import deploy
     from harness.run.runner import find_image, hypervisor
 
-    request = machine_request(**options)
+    request = dataclasses.replace(machine_request(**options), cold=cold)
     masker = Masker(request.secrets)
     with contextlib.ExitStack() as stack:
         with reporting(masker, folder=None) as (bus, _recorder):
@@ -85,7 +86,8 @@ def _fresh(**options: Any) -> int:
             image = find_image(request, bus, deadline=deadline)
             driver, scratch = stack.enter_context(hypervisor(request, bus))
             machine = stack.enter_context(deploy(driver, image, request, bus, deadline=deadline, scratch=scratch))
-        return _session(machine.guest)
+        with machine.ssh(deadline=Deadline(60)) as guest:
+            return _session(guest)
 
 
 def _session(guest: Any) -> int:

@@ -61,4 +61,10 @@ class Guest(Protocol):
     def reboot(self, *, deadline: Deadline) -> str:
         """Reboot, wait until the ready marker of the *new* boot is there, return the new boot id."""
 
+    @property
+    def connected(self) -> bool: ...
+
+    def reconnect(self, *, deadline: Deadline) -> None:
+        """Reach the same guest again, e.g. after it rebooted by itself. Raises GuestNotReadyError at the deadline."""
+
     def close(self) -> None: ...

@@ -82,6 +82,34 @@ class MachineSpec:
     medium: Medium | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a machine comes from: whether it is a fork of a template, and why (not)."""
+
+    forked: bool
+    reason: str
+
+
+class Channel(Protocol):
+    """A byte stream to the agent in the guest; reading blocks, b"" is its end, failures are OSError."""
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class FreezePoint(Protocol):
+    """What the driver of a guest knows about templates of it; a hypervisor calls it."""
+
+    def reach(self, machine: Machine, *, deadline: Deadline) -> None:
+        """Wait until a machine that was just switched on has come to where it can be frozen, and let go of it."""
+
+    def greet(self, machine: Machine, *, deadline: Deadline) -> None:
+        """Make the first contact with a fork. Raises GuestError when it does not answer as one."""
+
+
 class Console(Protocol):
     """What the guest wrote on its console since power-on; capped, the middle goes first."""
 
@@ -110,6 +138,12 @@ class Machine(Protocol):
 
     def state(self) -> MachineState: ...
 
+    @property
+    def origin(self) -> Origin: ...
+
+    def channel(self) -> Channel:
+        """Connect to the agent in the guest (Capability.guest_channel); one connection at a time."""
+
     def endpoint(self, port: int) -> tuple[str, int]:
         """Forward TCP ``port`` of the guest; where to connect. The same port gives the same endpoint."""
 
@@ -135,8 +169,23 @@ class Machine(Protocol):
 class Hypervisor(Protocol):
     """Makes machines on one connection."""
 
+    @property
+    def has_channel(self) -> bool:
+        """Whether its machines have Capability.guest_channel."""
+
     def accelerator(self, image: Image) -> Accelerator:
         """What will execute guests of ``image``, and why."""
 
-    def machine(self, spec: MachineSpec, *, deadline: Deadline) -> AbstractContextManager[Machine]:
-        """Define and start; power-on is when the context is entered, and nothing is left when it ends."""
+    def machine(
+        self,
+        spec: MachineSpec,
+        *,
+        deadline: Deadline,
+        freeze: FreezePoint | None = None,
+        waiting: Callable[[str], None] = lambda _for: None,
+    ) -> AbstractContextManager[Machine]:
+        """A running machine when the context is entered, and nothing is left when it ends.
+
+        With ``freeze`` it is a fork of a template where that is possible, and has no medium then; else it is switched
+        on. Its ``origin`` says which and why. ``waiting`` is told what takes long.
+        """

@@ -60,6 +60,7 @@ class Answer:
     time_zone: str = "UTC"
     locale: str = "en_US.UTF-8"
     automatic_updates: str = "off"
+    await_ssh: bool = True
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{32}", self.machine_id) or not re.fullmatch(r"[0-9a-f]{128}", self.entropy):
@@ -87,6 +88,7 @@ class Answer:
             ("machine-id", self.machine_id),
             ("entropy", self.entropy),
             ("time", f"{self.time:.6f}"),
+            ("await-ssh", "yes" if self.await_ssh else "no"),
         ]
         for nic in self.nics:
             words = (nic.mac, nic.address, nic.gateway, nic.nameserver)

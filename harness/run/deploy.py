@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import contextlib
 import random
-import re
 import secrets
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, GuestNotReadyError, HostError
+from harness.guest.channel import ChannelGuest
 from harness.guest.command import ENVIRONMENT
+from harness.guest.protocol import Guest
 from harness.guest.ssh import SshGuest
 from harness.image.recipe import Image
-from harness.machine.protocol import Hypervisor, Machine, MachineSpec, MachineState, Medium, Network, Nic
+from harness.machine.protocol import Capability, Hypervisor, Machine, MachineSpec, Medium, Network, Nic
 from harness.run.answer import Answer, computer_name, hash_password, random_password
-from harness.run.events import EventBus, MachineChosen, SpecializationRead, StageReached
-from harness.run.medium import SshKeyPair, build_medium, make_ssh_keypair
+from harness.run.boot import await_ready
+from harness.run.events import EventBus, MachineChosen, SpecializationRead
+from harness.run.freeze import AgentFreezePoint
+from harness.run.medium import SshKeyPair, build_medium, instance_files, make_ssh_keypair
 from harness.run.readback import read_back
 from harness.run.request import MachineRequest
 from harness.run.result import CertificateResult, ImageFacts, LocalResourceResult
@@ -30,19 +33,11 @@ PHASES = ("boot", "connect", "read-back")
 _BOOT_SECONDS = {"kvm": 60.0, "tcg": 300.0}
 """From power-on to the ready marker. Emulated guests are 3-7 times slower, and the host may be busy."""
 
-_AWAITS = {
-    None: "the guest's first sign of life",
-    "booting": "the guest's agent to look for its instance medium",
-    "awaiting-instance": "the guest to find its instance medium",
-    "installing-components": "the guest to install the integration components",
-    "specializing": "the guest to finish its specialization",
-}
-_STAGE = re.compile(r"vmrole: stage (\S+)\s*(.*)")
-_FAILED = re.compile(r"vmrole: failed (.*)")
-_PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 _PAYLOAD = "/var/lib/vmrole/payload"
 _SSH = 22
-_CONSOLE_LINES = 12
+_GREETED = 20.0
+_MAC = "52:54:00:76:6d:72"
+"""Every machine's: each is alone on its network, and a fork has to keep its template's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +45,16 @@ class Deployed:
     """A specialised machine and what was made for it. ``password`` and ``client_key`` are secret."""
 
     machine: Machine
-    guest: SshGuest
+    guest: Guest
     image: Image
     answer: Answer
     password: str = field(repr=False)
     client_key: bytes = field(repr=False)
     host_key: str
+
+    def ssh(self, *, deadline: Deadline) -> SshGuest:
+        """A connection of its own to the guest's SSH server, for what needs a terminal. The caller closes it."""
+        return _ssh(self.machine, self.client_key, self.host_key, self.answer, deadline)
 
     def access(self) -> dict[str, str | int]:
         """What a later process needs to log in; goes to the private state folder only."""
@@ -87,11 +86,11 @@ def deploy(
     """
     accelerator = hypervisor.accelerator(image)
     facts = ImageFacts(image.recipe.name, image.key, image.recipe.stand_in)
-    bus.emit(MachineChosen(image=facts, accelerator=accelerator, forked=False, fork_reason="forks are not made yet"))
+    bus.emit(MachineChosen(image=facts, accelerator=accelerator))
     host_key, client_key = make_ssh_keypair("vmrole"), make_ssh_keypair("vmrole")
     password = request.administrator_password or random_password()
     token = secrets.token_hex(3)
-    nic = Nic(Network(request.network), _mac(), "10.0.2.15/24", "10.0.2.2", "10.0.2.3")
+    nic = Nic(Network(request.network), _MAC, "10.0.2.15/24", "10.0.2.2", "10.0.2.3")
     rng = random.SystemRandom()
     answer = Answer(
         instance=token,
@@ -105,6 +104,7 @@ def deploy(
         certificates=request.certificates,
         local_resources=request.all_local_resources,
         payload=_PAYLOAD if payload else None,
+        await_ssh=not hypervisor.has_channel,
     )
     keys = [key.private.decode() for key in (host_key, client_key)]
     lines = [line for key in keys for line in key.splitlines() if len(line) > 30]
@@ -118,30 +118,86 @@ def deploy(
         nics=(nic,),
         medium=medium,
     )
+    environment = {**ENVIRONMENT, "LANG": answer.locale}
+    freeze = AgentFreezePoint(environment)
     with contextlib.ExitStack() as stack:
+        stack.callback(freeze.close)
         limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
         with bus.phase("boot", awaits="the guest to start and specialise", limit=_whole(limit.timeout())):
-            machine = stack.enter_context(hypervisor.machine(spec, deadline=limit))
-            on_machine(machine)
-            _await_ready(machine, token, bus, limit)
-        with bus.phase("connect", awaits="the guest's SSH server"):
-            limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
-            host, port = machine.endpoint(_SSH)
-            guest = stack.enter_context(
-                SshGuest.connect(
-                    host,
-                    port,
-                    client_key=client_key.private,
-                    host_key=host_key.public,
+            machine = stack.enter_context(
+                hypervisor.machine(
+                    spec,
                     deadline=limit,
-                    environment={**ENVIRONMENT, "LANG": answer.locale},
+                    freeze=None if request.cold else freeze,
+                    waiting=lambda what: bus.notice("note", what),
                 )
             )
+            on_machine(machine)
+            bus.emit(MachineChosen(forked=machine.origin.forked, fork_reason=machine.origin.reason))
+            if freeze.guest:
+                _hand_over(machine, freeze.guest, image, medium, answer, host_key, payload, scratch)
+            await_ready(machine, token, bus, limit)
+        with bus.phase("connect", awaits="the guest to take commands"):
+            limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
+            guest = _connect(machine, freeze, client_key.private, host_key.public, answer, environment, limit)
+            stack.callback(guest.close)
             machine.eject()
         if reading_back:
             with bus.phase("read-back", awaits="the guest to tell what it became"):
                 _read_back(guest, answer, host_key, bus, limit)
         yield Deployed(machine, guest, image, answer, password, client_key.private, host_key.public)
+
+
+def _hand_over(
+    machine: Machine,
+    guest: ChannelGuest,
+    image: Image,
+    medium: Medium,
+    answer: Answer,
+    host_key: SshKeyPair,
+    payload: Callable[[Path], None] | None,
+    scratch: Path,
+) -> None:
+    """Give a fork its instance data: over the channel, or on the medium when it lacks our integration components."""
+    if guest.state(deadline=Deadline(_GREETED)).version != (image.components / "VERSION").read_text("utf-8").strip():
+        machine.insert(medium)
+        return
+    folder = None
+    if payload:
+        folder = scratch / f"payload-{answer.instance}"
+        payload(folder)
+    try:
+        guest.specialize(instance_files(replace(answer, time=time.time()), host_key, folder))
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _connect(
+    machine: Machine,
+    freeze: AgentFreezePoint,
+    client_key: bytes,
+    host_key: str,
+    answer: Answer,
+    environment: Mapping[str, str],
+    deadline: Deadline,
+) -> Guest:
+    """By the agent's channel where there is one, else by SSH."""
+    if freeze.guest:
+        return freeze.guest
+    if Capability.guest_channel in machine.capabilities:
+        guest = ChannelGuest(machine.channel(), environment=environment)
+        guest.reconnect(deadline=deadline)
+        return guest
+    return _ssh(machine, client_key, host_key, answer, deadline)
+
+
+def _ssh(machine: Machine, client_key: bytes, host_key: str, answer: Answer, deadline: Deadline) -> SshGuest:
+    host, port = machine.endpoint(_SSH)
+    environment = {**ENVIRONMENT, "LANG": answer.locale}
+    return SshGuest.connect(
+        host, port, client_key=client_key, host_key=host_key, deadline=deadline, environment=environment
+    )
 
 
 def _write_medium(
@@ -160,58 +216,7 @@ def _write_medium(
     build_medium(path, answer=answer, host_key=host_key, components=image.components, payload_root=folder)
 
 
-def _await_ready(machine: Machine, token: str, bus: EventBus, deadline: Deadline) -> None:
-    """Follow the guest's announcements until it is ready, or say why it is not."""
-    stage: str | None = None
-    told = 0
-
-    def match(line: str) -> str | None:
-        nonlocal stage, told
-        if failed := _FAILED.match(line):
-            raise GuestError(f"the guest cannot specialise: {failed[1]}")
-        if panic := _PANIC.search(line):
-            raise _not_ready(machine, stage, f"the guest's kernel panicked: {panic[1]}")
-        if found := _STAGE.match(line):
-            announcements.append(line)
-            if len(announcements) > told:
-                told = len(announcements)
-                stage = found[1]
-                bus.emit(StageReached(stage=stage))
-            if found[1] == "ready":
-                if found[2].split()[:1] != [token]:
-                    raise GuestError("the guest is ready as another instance than the one it was made for")
-                return line
-        return None
-
-    while True:
-        announcements: list[str] = []
-        if machine.console.wait_for(match, deadline=deadline.within(0.5)):
-            return
-        if reason := machine.why_paused():
-            raise HostError(f"{reason} (the guest was at stage {stage or 'power-on'})", hint="free some disk space")
-        state = machine.state()
-        if state is not MachineState.running:
-            raise _not_ready(machine, stage, f"the machine {_ENDED.get(state, state)} before the guest was ready")
-        if deadline.expired:
-            raise _not_ready(machine, stage, f"the guest is not ready after {deadline.seconds:.0f} s")
-
-
-_ENDED = {MachineState.stopped: "switched itself off", MachineState.crashed: "crashed"}
-
-
-def _not_ready(machine: Machine, stage: str | None, what: str) -> GuestNotReadyError:
-    awaited = _AWAITS.get(stage, "the ready marker")
-    lines = [line for line in machine.console.lines() if line.strip()][-_CONSOLE_LINES:]
-    last = f", its last console line is '{lines[-1][:160]}'" if lines else ", and its console is empty"
-    return GuestNotReadyError(
-        f"{what}; it reached stage {stage or 'power-on'}, awaited was {awaited}{last}",
-        stage=stage,
-        awaited=awaited,
-        console=lines,
-    )
-
-
-def _read_back(guest: SshGuest, answer: Answer, host_key: SshKeyPair, bus: EventBus, deadline: Deadline) -> None:
+def _read_back(guest: Guest, answer: Answer, host_key: SshKeyPair, bus: EventBus, deadline: Deadline) -> None:
     seen = read_back(guest, answer, host_key=host_key.public, deadline=deadline)
     certificates = tuple(
         CertificateResult(c.thumbprint, c.store, f"/var/lib/waagent/{c.thumbprint}.crt") for c in answer.certificates
@@ -222,9 +227,3 @@ def _read_back(guest: SshGuest, answer: Answer, host_key: SshKeyPair, bus: Event
 
 def _whole(seconds: float | None) -> float | None:
     return None if seconds is None else float(round(seconds))
-
-
-def _mac() -> str:
-    """A random address in the range QEMU's makers registered."""
-    tail = secrets.token_bytes(3)
-    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)

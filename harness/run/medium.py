@@ -86,6 +86,33 @@ def build_medium(
             iso.write_fp(file)
 
 
+def instance_files(
+    answer: Answer, host_key: SshKeyPair, payload_root: Path | None = None
+) -> Iterator[tuple[str, int, bytes | Path | None]]:
+    """What is on a medium but the components, as names, modes and contents for the agent's channel; folders have None.
+
+    The answer document is last: its time is of this moment. Raises PackageError for a payload no guest can take.
+    """
+    yield "ssh/host_ed25519", 0o600, host_key.private
+    yield "ssh/host_ed25519.pub", 0o644, host_key.public.encode() + b"\n"
+    for name, data in sorted(_certificates(answer).items()):
+        yield f"certificates/{name}", 0o600, data
+    if payload_root is not None:
+        yield "payload/", 0o755, None
+        yield from _payload_files("payload", payload_root)
+    yield "answer.conf", 0o600, answer.render()
+
+
+def _payload_files(name: str, source: Path) -> Iterator[tuple[str, int, bytes | Path | None]]:
+    for entry, mode in _entries(source):
+        below = f"{name}/{entry.name}"
+        if stat.S_ISDIR(mode):
+            yield f"{below}/", 0o755, None
+            yield from _payload_files(below, Path(entry.path))
+        else:
+            yield below, 0o755 if mode & 0o111 else 0o644, Path(entry.path)
+
+
 def _certificates(answer: Answer) -> dict[str, bytes]:
     """File names and contents; the same certificate may go into several stores, with its key for one of them."""
     files: dict[str, bytes] = {}
@@ -97,21 +124,28 @@ def _certificates(answer: Answer) -> dict[str, bytes]:
 
 
 def _payload(folder: _Folder, source: Path) -> None:
-    """Copy a tree; links were refused when the package was read, so that one here is a change behind our back."""
+    """Copy a tree."""
+    for entry, mode in _entries(source):
+        if stat.S_ISDIR(mode):
+            _payload(folder.folder(entry.name), Path(entry.path))
+        else:
+            folder.file(entry.name, Path(entry.path), 0o755 if mode & 0o111 else 0o644)
+
+
+def _entries(source: Path) -> Iterator[tuple[os.DirEntry[str], int]]:
+    """The files and folders in ``source`` with their modes; links were refused when the package was read, so that one
+    here is a change behind our back."""
     try:
         with os.scandir(source) as entries:
             # By bytes: the order must not depend on the host's file system or locale.
             found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
         for entry in found:
             mode = entry.stat(follow_symlinks=False).st_mode
-            if stat.S_ISDIR(mode):
-                _payload(folder.folder(entry.name), Path(entry.path))
-            elif stat.S_ISREG(mode):
-                folder.file(entry.name, Path(entry.path), 0o755 if mode & 0o111 else 0o644)
-            else:
+            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
                 raise PackageError(
                     f"the payload has {entry.path}, which is neither a file nor a folder", hint="take it out"
                 )
+            yield entry, mode
     except OSError as error:
         raise HostError(f"the payload {source} cannot be read: {error.strerror}") from None
 

@@ -37,6 +37,8 @@ class MachineRequest:
     local_resources: tuple[LocalResource, ...] = ()
     instance: int = 1
     connect: str | None = None
+    cold: bool = False
+    """Boot from power-on instead of forking a template."""
 
     @property
     def all_local_resources(self) -> tuple[LocalResource, ...]:

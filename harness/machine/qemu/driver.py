@@ -4,46 +4,21 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import libvirt
-import libvirt_qemu
-
 from harness.deadline import Deadline
-from harness.errors import CleanupError, GuestLostError, HostError
+from harness.errors import GuestError, HostError
 from harness.image.recipe import Image
-from harness.machine import offline
 from harness.machine.accelerator import choose_accelerator
-from harness.machine.console import ConsoleRecorder
 from harness.machine.host import check_means
-from harness.machine.protocol import (
-    Accelerator,
-    Capability,
-    MachineSpec,
-    MachineState,
-    Medium,
-)
+from harness.machine.protocol import Accelerator, FreezePoint, MachineSpec, Origin
 from harness.machine.qemu.connection import Connection, connect
-from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml, domain_xml
+from harness.machine.qemu.domain import DomainFiles, domain_xml
+from harness.machine.qemu.forks import Forks
+from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
 from harness.machine.qemu.storage import LocalFiles, Volumes, storage_for
-from harness.machine.qemu.tunnel import Tunnel, free_port, is_this_host
-from harness.state import MachineRecord, host_boot_id
-
-_STATES = {
-    libvirt.VIR_DOMAIN_RUNNING: MachineState.running,
-    libvirt.VIR_DOMAIN_BLOCKED: MachineState.running,
-    libvirt.VIR_DOMAIN_PAUSED: MachineState.paused,
-    libvirt.VIR_DOMAIN_CRASHED: MachineState.crashed,
-}
-_PORT_TRIES = 20
-_PR_SET_CHILD_SUBREAPER = 36
+from harness.machine.qemu.tunnel import is_this_host
 
 
 class LibvirtHypervisor:
@@ -65,6 +40,11 @@ class LibvirtHypervisor:
     def uri(self) -> str:
         return self._connection.uri
 
+    @property
+    def has_channel(self) -> bool:
+        """The in-process driver's machines have one."""
+        return self._connection.embed
+
     def scratch(self) -> Path:
         """A private folder of this process for files on their way to a machine."""
         folder = self._connection.folder.path / "scratch"
@@ -83,15 +63,62 @@ class LibvirtHypervisor:
         return self._accelerators[kernel]
 
     @contextlib.contextmanager
-    def machine(self, spec: MachineSpec, *, deadline: Deadline) -> Iterator[LibvirtMachine]:
-        """Define and start ``spec``; it is destroyed with everything it had when the context ends."""
+    def machine(
+        self,
+        spec: MachineSpec,
+        *,
+        deadline: Deadline,
+        freeze: FreezePoint | None = None,
+        waiting: Callable[[str], None] = lambda _for: None,
+    ) -> Iterator[LibvirtMachine]:
+        """See protocol.Hypervisor."""
+        if self._connection.embed:
+            check_means(spec.memory_mb, self._connection.folder.path)
+        machine = self._forked_or_cold(spec, freeze, deadline, waiting)
+        try:
+            yield machine
+        finally:
+            machine.close()
+
+    def _forked_or_cold(
+        self, spec: MachineSpec, freeze: FreezePoint | None, deadline: Deadline, waiting: Callable[[str], None]
+    ) -> LibvirtMachine:
+        why = "a cold boot was asked for" if freeze is None else self._why_cold(spec.image)
+        if freeze is None or why:
+            return self._cold(spec, Origin(False, why or ""), deadline)
+        assert isinstance(self._storage, LocalFiles)
+        forks = Forks(self._connection, self._storage)
+        # A template that does not work is made anew once: a damaged one must not cost more than that.
+        for attempt in (1, 2):
+            try:
+                template, made = forks.template(spec, freeze, deadline, waiting)
+            except GuestError as error:
+                return self._cold(spec, Origin(False, f"no template could be made: {error.message}"), deadline)
+            try:
+                return forks.fork(spec, template, freeze, deadline, "made for it" if made else "there already")
+            except (HostError, GuestError) as error:
+                forks.discard(template)
+                why = f"the fork did not work: {error.message}"
+                waiting(f"{why}; " + ("making a new template" if attempt == 1 else "booting instead"))
+                if deadline.expired:
+                    raise
+        return self._cold(spec, Origin(False, why or ""), deadline)
+
+    def _why_cold(self, image: Image) -> str | None:
+        """Why machines of ``image`` cannot be forked here, None when they can."""
+        needed = {"entropy", "clock", "host-key", "name"}
+        if not self._connection.embed:
+            return "forks are made by the in-process driver only"
+        if image.recipe.freeze_point != "awaiting-instance" or needed - set(image.recipe.renews):
+            return f"the image {image.recipe.name} cannot renew itself after a fork"
+        if self.accelerator(image).kind != "tcg":
+            return "forks with KVM were never tried"
+        return None
+
+    def _cold(self, spec: MachineSpec, origin: Origin, deadline: Deadline) -> LibvirtMachine:
         connection, storage, image = self._connection, self._storage, spec.image
         kvm = self.accelerator(image).kind == "kvm"
-        if connection.embed:
-            check_means(spec.memory_mb, connection.folder.path)
-        record = MachineRecord(spec.name, connection.uri, image.recipe.name, time.time(), host_boot_id())
-        machine = LibvirtMachine(connection, storage, spec, record)
-        connection.folder.write(record)
+        machine = new_machine(connection, storage, spec, origin)
         try:
             backing = storage.image_file(image.disk, image.key)
             files = DomainFiles(
@@ -100,252 +127,11 @@ class LibvirtHypervisor:
                 initrd=storage.image_file(image.initrd, image.key) if image.initrd else None,
                 disk=storage.overlay(spec.name, backing, image, deadline=deadline),
                 medium=storage.medium(spec.name, spec.medium) if spec.medium else None,
-                console=str(connection.folder.path / f"{spec.name}.console") if connection.embed else None,
+                console=socket_of(connection, spec, "console"),
+                channel=socket_of(connection, spec, "channel"),
             )
-            machine.start(files, domain_xml(spec, files, kvm=kvm))
-            yield machine
-        finally:
+            machine.start(files, domain_xml(spec, files, kvm=kvm), deadline=deadline)
+        except BaseException:
             machine.close()
-
-
-class LibvirtMachine:
-    """The protocol's Machine: one domain."""
-
-    capabilities = frozenset({Capability.change_medium, Capability.crash})
-
-    def __init__(
-        self, connection: Connection, storage: LocalFiles | Volumes, spec: MachineSpec, record: MachineRecord
-    ) -> None:
-        self._connection = connection
-        self._storage = storage
-        self._spec = spec
-        self._record = record
-        self._files: DomainFiles | None = None
-        self._domain: libvirt.virDomain | None = None
-        self._medium: str | None = None
-        self._endpoints: dict[int, tuple[str, int]] = {}
-        self._undo = contextlib.ExitStack()
-        self._pid: int | None = None
-        self.console = ConsoleRecorder()
-
-    @property
-    def name(self) -> str:
-        return self._spec.name
-
-    def start(self, files: DomainFiles, xml: str) -> None:
-        """Create the domain paused, attach to its console, then let it run: nothing it says is missed."""
-        self._files, self._medium = files, files.medium
-        self._save(volumes=self._volumes())
-        flags = libvirt.VIR_DOMAIN_START_PAUSED
-        with self._mapped("start the machine"), _adopting_orphans(self._connection):
-            self._domain = self._connection.raw.createXML(xml, flags)
-            self._attach_console()
-            if self._connection.embed:
-                self._pid = _pid_of(self._connection.folder.path, self.name)
-            self._domain.resume()
-
-    def state(self) -> MachineState:
-        """As libvirt sees it now; ``stopped`` covers a domain that is gone."""
-        if self._domain is None:
-            return MachineState.stopped
-        try:
-            state, _reason = self._domain.state()
-        except libvirt.libvirtError:
-            return MachineState.stopped
-        return _STATES.get(state, MachineState.stopped)
-
-    def why_paused(self) -> str | None:
-        """A sentence when the hypervisor paused the guest: the host's disk is full, or an I/O error."""
-        if self.state() is not MachineState.paused or self._domain is None:
-            return None
-        _state, reason = self._domain.state()
-        if reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR:
-            return "the disk of this host is full or failing: the guest's writes were refused"
-        return "the hypervisor paused the guest"
-
-    def endpoint(self, port: int) -> tuple[str, int]:
-        """Forward ``port`` of the first network card to the libvirt host's loopback, and reach that."""
-        if port not in self._endpoints:
-            forwarded = self._forward(port)
-            if is_this_host(self._connection.host):
-                self._endpoints[port] = ("127.0.0.1", forwarded)
-            else:
-                tunnel = self._undo.enter_context(Tunnel(self._connection.uri, forwarded))
-                self._endpoints[port] = ("127.0.0.1", tunnel.port)
-        return self._endpoints[port]
-
-    def _forward(self, port: int) -> int:
-        """A port number is free only until somebody takes it: try, and try the next when QEMU refuses."""
-        answer = ""
-        for _ in range(_PORT_TRIES):
-            free = free_port()
-            answer = self.monitor(f"hostfwd_add {NETDEV.format(index=0)} tcp:127.0.0.1:{free}-:{port}")
-            if not answer.strip():
-                return free
-        raise HostError(f"no port of this host could be forwarded to the guest: {answer.strip()}")
-
-    def monitor(self, command: str) -> str:
-        """One human monitor command; for this driver only."""
-        assert self._domain is not None
-        with self._mapped("talk to QEMU"):
-            return str(
-                libvirt_qemu.qemuMonitorCommand(self._domain, command, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
-            )
-
-    def insert(self, medium: Medium) -> None:
-        """Put ``medium`` into the drive, replacing what is there."""
-        self.eject()
-        path = self._storage.medium(self.name, medium)
-        self._change_medium(path)
-        self._medium = path
-        self._save(volumes=self._volumes())
-
-    def eject(self) -> None:
-        """Empty the drive, by force if the guest locked it ("Device is locked" otherwise), and delete the medium."""
-        if self._medium is None:
-            return
-        self._change_medium(None)
-        self._storage.remove(self._medium)
-        self._medium = None
-        self._save(volumes=self._volumes())
-
-    def _change_medium(self, path: str | None) -> None:
-        assert self._domain is not None
-        with self._mapped("change the medium"):
-            flags = libvirt.VIR_DOMAIN_DEVICE_MODIFY_LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE
-            self._domain.updateDeviceFlags(cdrom_xml(path), flags)
-
-    def crash(self) -> None:
-        self._destroy()
-
-    def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
-        """Power off, then read ``paths`` from the disk; nothing when the disk is not on this host."""
-        self._destroy()
-        if self._connection.embed and self._files:
-            yield from offline.read_files(Path(self._files.disk), paths, limit=limit)
-
-    def keep(self, hours: float, *, run: str | None = None, access: dict[str, str | int] | None = None) -> None:
-        """Leave it running when the context ends. ``access`` is what `shell` needs to reach it."""
-        self._save(kept_until=time.time() + hours * 3600, run=run, access=access or {})
-
-    @property
-    def kept(self) -> bool:
-        return self._record.kept
-
-    def close(self) -> None:
-        """Destroy and delete everything, collecting what fails; a kept machine is left alone."""
-        if self.kept:
-            return
-        failures: list[BaseException] = []
-        steps: list[Callable[[], None]] = [self._undo.close, self._destroy]
-        if self._files:
-            steps += [lambda path=path: self._storage.remove(path) for path in (self._medium, self._files.disk) if path]  # type: ignore[misc]
-            if self._files.console:
-                steps.append(lambda: Path(self._files.console).unlink(missing_ok=True))  # type: ignore[union-attr,arg-type]
-        else:
-            # It never got as far as a domain, but files may have been made.
-            steps += [lambda suffix=suffix: self._storage.remove(self._path(suffix)) for suffix in ("iso", "qcow2")]  # type: ignore[misc]
-        steps.append(lambda: self._connection.folder.forget(self.name))
-        for step in steps:
-            try:
-                step()
-            except Exception as error:
-                failures.append(error)
-        if failures:
-            raise CleanupError(failures)
-
-    def _path(self, suffix: str) -> str:
-        folder = self._storage.folder if isinstance(self._storage, LocalFiles) else Path()
-        return str(folder / f"{self.name}.{suffix}")
-
-    def _destroy(self) -> None:
-        domain, self._domain = self._domain, None
-        if domain is None:
-            return
-        if self._pid:
-            # libvirt waits for the process to be reaped, and it is our child since its parent daemonised it.
-            threading.Thread(target=_reap, args=(self._pid,), daemon=True).start()
-        try:
-            domain.destroy()
-        except libvirt.libvirtError as error:
-            if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
-                raise HostError(f"libvirt cannot destroy {self.name}: {error.get_error_message()}") from error
-        finally:
-            self.console.close()
-
-    def _attach_console(self) -> None:
-        assert self._files is not None and self._domain is not None
-        if self._files.console:
-            link = socket.socket(socket.AF_UNIX)
-            link.connect(self._files.console)
-            self._undo.callback(link.close)
-            self.console.start(lambda: link.recv(65536))
-            return
-        stream = self._connection.raw.newStream(0)
-        self._domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_FORCE)
-
-        def receive() -> bytes:
-            try:
-                return bytes(stream.recv(65536))
-            except libvirt.libvirtError as error:
-                raise OSError(str(error)) from error
-
-        def abort() -> None:
-            with contextlib.suppress(libvirt.libvirtError):
-                stream.abort()
-
-        self._undo.callback(abort)
-        self.console.start(receive)
-
-    def _volumes(self) -> tuple[tuple[str, str], ...]:
-        return tuple((Volumes.POOL, name) for name in self._storage.made) if isinstance(self._storage, Volumes) else ()
-
-    def _save(self, **changes: object) -> None:
-        self._record = replace(self._record, **changes)  # type: ignore[arg-type]
-        self._connection.folder.write(self._record)
-
-    @contextlib.contextmanager
-    def _mapped(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except libvirt.libvirtError as error:
-            message = (error.get_error_message() or str(error)).splitlines()[0]
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN or "not running" in message:
-                raise GuestLostError(f"cannot {doing}: the machine is not running any more") from error
-            if "No space left" in message:
-                raise HostError(f"cannot {doing}: the disk of this host is full", hint="free some space") from error
-            if "cannot set up guest memory" in message or "Cannot allocate memory" in message:
-                raise HostError(f"cannot {doing}: not enough memory", hint="give --memory a smaller number") from error
-            raise HostError(f"libvirt cannot {doing}: {message}", hint="'vmrole doctor' checks this host") from error
-
-
-@contextlib.contextmanager
-def _adopting_orphans(connection: Connection) -> Iterator[None]:
-    """Make a QEMU that is started now our child, so that we can reap it at once when it ends (destroy: 0.2 s instead of
-    1.2-1.9 s, measured, reference warm-fork).
-
-    The capability probe has to be over before: libvirt waits for its probing QEMU to be reaped by init, and for 40 s
-    when that is us.
-    """
-    if not connection.embed:
-        yield
-        return
-    connection.raw.getDomainCapabilities(connection.emulator, "x86_64", "q35", "qemu")
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    try:
-        yield
-    finally:
-        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-
-
-def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
-
-
-def _pid_of(root: Path, name: str) -> int | None:
-    try:
-        return int((root / "run/qemu" / f"{name}.pid").read_text())
-    except (OSError, ValueError):
-        return None
+            raise
+        return machine

@@ -47,8 +47,12 @@ class LocalFiles:
         return str(path)
 
     def overlay(self, name: str, backing: str, image: Image, *, deadline: Deadline) -> str:
-        path = self.folder / f"{name}.qcow2"
-        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", "raw", str(path)]
+        return self.overlay_on(name, backing, "raw", deadline=deadline)
+
+    def overlay_on(self, name: str, backing: str, kind: str, *, deadline: Deadline, path: Path | None = None) -> str:
+        """An overlay on ``backing`` of the format ``kind``; ``path`` is where, if not with the machine's files."""
+        path = path or self.folder / f"{name}.qcow2"
+        argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", backing, "-F", kind, str(path)]
         try:
             run(argv, deadline=deadline)
         except CommandError as error:

@@ -3,6 +3,7 @@
 #include "agent.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -71,6 +72,9 @@ void set_administrator(const struct answer *answer)
 
 void set_host_key(void)
 {
-	copy_file(MEDIUM "/ssh/host_ed25519", "/etc/ssh/" HOST_KEY, 0600);
-	copy_file(MEDIUM "/ssh/host_ed25519.pub", "/etc/ssh/" HOST_KEY ".pub", 0644);
+	char from[PATH_MAX];
+	snprintf(from, sizeof from, "%s/ssh/host_ed25519", instance_data);
+	copy_file(from, "/etc/ssh/" HOST_KEY, 0600);
+	snprintf(from, sizeof from, "%s/ssh/host_ed25519.pub", instance_data);
+	copy_file(from, "/etc/ssh/" HOST_KEY ".pub", 0644);
 }

@@ -21,6 +21,7 @@
 #define STATE_VERSION STATE "/components-version"
 #define RUNTIME "/run/vmrole"
 #define MEDIUM RUNTIME "/medium"
+#define INSTANCE STATE "/instance" /* instance data that came over the channel */
 #define START_SSH RUNTIME "/start-ssh" /* vmrole-ssh.path waits for it */
 #define READY RUNTIME "/ready"
 #define CERTIFICATES "/var/lib/waagent"
@@ -42,6 +43,7 @@ void copy_file(const char *from, const char *to, mode_t mode);
 void copy_tree(const char *from, const char *to);  /* files and folders only; `to` exists */
 void link_symbolic(const char *target, const char *path);
 bool exists(const char *path);
+void remove_tree(const char *path); /* what is not there is removed already */
 
 /* answer.c: answer.conf and instance.conf. */
 enum { MOST_NICS = 8, MOST_CERTIFICATES = 64, MOST_RESOURCES = 32, MOST_KEYS = 16 };
@@ -64,6 +66,7 @@ struct resource {
 struct answer { /* strings point into one decoded copy of the document, NULL where absent */
 	const char *instance, *computer_name, *time_zone, *locale, *updates, *password_hash, *machine_id, *entropy, *payload;
 	double time; /* seconds since 1970, 0 where absent */
+	bool await_ssh; /* ready means that the ssh server answers */
 	const char *keys[MOST_KEYS];
 	struct nic nics[MOST_NICS];
 	struct certificate certificates[MOST_CERTIFICATES];
@@ -87,7 +90,7 @@ void notify_ready(void); /* systemd's Type=notify */
 
 /* The tasks of specialization. All of them end in fail() when they cannot do what they were asked. */
 void set_entropy(const struct answer *answer);            /* identity.c */
-void set_clock(const struct answer *answer);
+void set_clock(const struct answer *answer, bool stood_still);
 void set_identity(const struct answer *answer);
 void set_settings(const struct answer *answer);
 void set_administrator(const struct answer *answer);      /* administrator.c */
@@ -97,11 +100,19 @@ bool port_listens(unsigned short port);
 void install_certificates(const struct answer *answer);   /* certificates.c */
 void make_resources(const struct answer *answer);         /* resources.c */
 void mount_resources(const struct answer *answer);
+void make_spares(unsigned long megabytes, int count);     /* for local resources to come, before a guest is frozen */
 
 /* The three faces. */
 _Noreturn void initramfs(void);                           /* initramfs.c */
 _Noreturn void resident(void);                            /* resident.c */
 _Noreturn void components_specialize(void);               /* components.c; the medium is mounted */
 _Noreturn void components_restore(void);
+extern const char *instance_data;                         /* the folder of the instance data: the medium, or INSTANCE */
+void specialize_received(void);                           /* from INSTANCE; the clock of a fork stood still */
+
+/* serve.c: takes commands over the channel for as long as the machine lives; a generalized guest also waits for its
+ * instance data, over the channel or (then it returns) on a medium. */
+void serve_generalized(char *device, size_t size);
+_Noreturn void serve(const struct answer *answer);
 
 #endif

@@ -146,6 +146,10 @@ static void parse_line(const char *key, char *value, struct answer *a, const cha
 					      MOST_CERTIFICATES, key));
 	} else if (strcmp(key, "local-resource") == 0) {
 		parse_resource(value, next(a->resources, sizeof *a->resources, &a->resource_count, MOST_RESOURCES, key));
+	} else if (strcmp(key, "await-ssh") == 0) {
+		if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
+			fail("the answer document's await-ssh is neither yes nor no");
+		a->await_ssh = *value == 'y';
 	} else if (strcmp(key, "time") == 0) {
 		char *end;
 		a->time = strtod(value, &end);
@@ -185,6 +189,7 @@ void read_answer(const char *path, struct answer *answer)
 	const char *schema = NULL;
 	size_t size;
 	memset(answer, 0, sizeof *answer);
+	answer->await_ssh = true;
 	char *text = read_file(path, 1 << 20, &size); /* kept: the answer points into it */
 	if (!text)
 		fail_errno("%s cannot be read", path);
@@ -223,7 +228,7 @@ void write_state(const struct answer *answer)
 	FILE *out = open_memstream(&text, &size);
 	if (!out)
 		fail("the guest is out of memory");
-	fprintf(out, "schema=1\ninstance=%s\n", answer->instance);
+	fprintf(out, "schema=1\ninstance=%s\nawait-ssh=%s\n", answer->instance, answer->await_ssh ? "yes" : "no");
 	for (int i = 0; i < answer->nic_count; i++) {
 		const struct nic *nic = &answer->nics[i];
 		const unsigned char *m = nic->mac;

@@ -61,7 +61,8 @@ void install_certificates(const struct answer *answer)
 		static const char *const kinds[] = {"crt", "prv"};
 		char from[PATH_MAX], to[PATH_MAX];
 		for (int kind = 1; kind >= 0; kind--) {
-			snprintf(from, sizeof from, MEDIUM "/certificates/%s.%s", certificate->thumbprint, kinds[kind]);
+			snprintf(from, sizeof from, "%s/certificates/%s.%s", instance_data, certificate->thumbprint,
+				 kinds[kind]);
 			snprintf(to, sizeof to, CERTIFICATES "/%s.%s", certificate->thumbprint, kinds[kind]);
 			if (kind == 0 || exists(from)) /* not every certificate has its key */
 				copy_file(from, to, 0600);

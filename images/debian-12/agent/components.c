@@ -2,12 +2,17 @@
 /* The integration components: they turn a generalized guest into one instance, and back into it at later boots. */
 #include "agent.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { SSH_PORT = 22, PATIENCE_MS = 120000, STEP_MS = 10 };
+
+const char *instance_data = MEDIUM;
 
 /* vmrole-ssh.path starts ssh.service when this file is there: no client program, no bus. */
 static void start_ssh(void)
@@ -25,7 +30,7 @@ static void await_ssh(void)
 }
 
 /* The last thing that is written: whoever sees it finds everything done. */
-static _Noreturn void announce_ready(const struct answer *answer)
+static void announce_ready(const struct answer *answer)
 {
 	char *boot = read_file("/proc/sys/kernel/random/boot_id", 64, NULL);
 	if (!boot)
@@ -33,47 +38,83 @@ static _Noreturn void announce_ready(const struct answer *answer)
 	boot[strcspn(boot, "\n")] = 0;
 	write_text(READY, 0644, "%s %s %s\n", answer->instance, COMPONENTS_VERSION, boot);
 	stage("ready %s %s", answer->instance, boot);
-	notify_ready();
-	/* Stays: the agent of a ready machine is where a channel to the host would be served. */
-	for (;;)
-		pause();
+	free(boot);
 }
 
-static void copy_payload(const struct answer *answer)
+static void take_payload(const struct answer *answer)
 {
+	char from[PATH_MAX];
 	if (!answer->payload)
 		return;
-	make_folder(answer->payload, 0700);
-	if (exists(MEDIUM "/payload"))
-		copy_tree(MEDIUM "/payload", answer->payload);
+	snprintf(from, sizeof from, "%s/payload", instance_data);
+	if (!exists(from)) {
+		make_folder(answer->payload, 0700);
+		return;
+	}
+	if (strcmp(instance_data, MEDIUM) == 0) {
+		make_folder(answer->payload, 0700);
+		copy_tree(from, answer->payload);
+	} else if (chmod(from, 0700) < 0 || rename(from, answer->payload) < 0) {
+		fail_errno("the payload cannot be put to %s", answer->payload);
+	}
+}
+
+static void specialize(struct answer *answer, bool stood_still)
+{
+	char path[PATH_MAX];
+	stage("specializing");
+	snprintf(path, sizeof path, "%s/answer.conf", instance_data);
+	read_answer(path, answer);
+	make_folder(STATE, 0700);
+	set_entropy(answer);
+	set_clock(answer, stood_still);
+	/* What takes longest, beside the rest, of which what the ssh server needs comes first. */
+	pid_t certificates = answer->certificate_count ? in_parallel(install_certificates, answer) : 0;
+	pid_t resources = answer->resource_count ? in_parallel(make_resources, answer) : 0;
+	set_host_key();
+	set_administrator(answer);
+	set_identity(answer);
+	set_settings(answer);
+	set_network(answer);
+	if (answer->await_ssh)
+		start_ssh();
+	take_payload(answer);
+	if (certificates)
+		await(certificates);
+	if (resources)
+		await(resources);
+	write_text(STATE_VERSION, 0600, "%s\n", COMPONENTS_VERSION);
+}
+
+/* From `write_state` on a boot restores instead of waiting for instance data. */
+static void conclude(const struct answer *answer)
+{
+	write_state(answer);
+	if (answer->await_ssh)
+		await_ssh();
+	announce_ready(answer);
+	sync(); /* nobody waits for it: who takes the power away within these milliseconds gets a generalized guest */
+	if (!answer->await_ssh)
+		start_ssh(); /* somebody may want it, but nobody waits for it */
 }
 
 void components_specialize(void)
 {
 	static struct answer answer;
-	stage("specializing");
-	read_answer(MEDIUM "/answer.conf", &answer);
-	make_folder(STATE, 0700);
-	set_entropy(&answer);
-	set_clock(&answer);
-	/* First all that the ssh server needs; the rest is done while it starts. */
-	set_host_key();
-	set_administrator(&answer);
-	set_identity(&answer);
-	set_settings(&answer);
-	set_network(&answer);
-	start_ssh();
-	pid_t certificates = in_parallel(install_certificates, &answer);
-	pid_t resources = in_parallel(make_resources, &answer);
-	copy_payload(&answer);
-	await(certificates);
-	await(resources);
+	specialize(&answer, false);
 	medium_unmount();
-	write_text(STATE_VERSION, 0600, "%s\n", COMPONENTS_VERSION);
-	write_state(&answer); /* from here on a boot restores instead of waiting for a medium */
-	sync();
-	await_ssh();
-	announce_ready(&answer);
+	conclude(&answer);
+	notify_ready();
+	serve(&answer);
+}
+
+void specialize_received(void)
+{
+	static struct answer answer;
+	instance_data = INSTANCE;
+	specialize(&answer, true);
+	remove_tree(INSTANCE);
+	conclude(&answer);
 }
 
 void components_restore(void)
@@ -83,6 +124,9 @@ void components_restore(void)
 	set_network(&answer);
 	start_ssh();
 	mount_resources(&answer);
-	await_ssh();
+	if (answer.await_ssh)
+		await_ssh();
 	announce_ready(&answer);
+	notify_ready();
+	serve(&answer);
 }

@@ -29,14 +29,15 @@ void set_entropy(const struct answer *answer)
 	explicit_bzero(&seed, sizeof seed);
 }
 
-void set_clock(const struct answer *answer)
+void set_clock(const struct answer *answer, bool stood_still)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_REALTIME, &now);
 	double ahead = (double)now.tv_sec + (double)now.tv_nsec / 1e9 - answer->time;
-	/* The medium was written in the past: a clock somewhat ahead of it is right (the boot lies between), one behind it
+	/* A clock that stood still in a template is wrong whatever it says, and the time is of this moment. Else:
+	 * the medium was written in the past: a clock somewhat ahead of it is right (the boot lies between), one behind it
 	 * belongs to a template that stood still. An hour ahead is a hardware clock that is wrong. */
-	if (answer->time == 0 || (ahead >= -1 && ahead < 3600))
+	if (answer->time == 0 || (!stood_still && ahead >= -1 && ahead < 3600))
 		return;
 	now.tv_sec = (time_t)answer->time;
 	now.tv_nsec = (long)((answer->time - (double)now.tv_sec) * 1e9);

@@ -2,6 +2,7 @@
 /* One program, three faces: /init of the initramfs, the resident agent, the integration components. */
 #include "agent.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,8 +20,12 @@ int main(int argc, char **argv)
 		components_specialize();
 	if (argc > 1 && strcmp(argv[1], "restore") == 0)
 		components_restore();
+	if (argc == 4 && strcmp(argv[1], "spare") == 0) {
+		make_spares(strtoul(argv[2], NULL, 10), atoi(argv[3]));
+		return 0;
+	}
 	if (argc > 1) {
-		fprintf(stderr, "usage: %s [specialize|restore|--version]\n", argv[0]);
+		fprintf(stderr, "usage: %s [specialize|restore|spare MEGABYTES COUNT|--version]\n", argv[0]);
 		return 2;
 	}
 	resident();

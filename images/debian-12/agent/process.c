@@ -4,12 +4,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* The resident agent takes its signals at one place only; what it starts must not inherit that. */
+static void unblock_signals(void)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
 
 static int wait_for(pid_t pid)
 {
@@ -29,6 +38,7 @@ int run(char *const argv[], char *output, size_t size)
 	if (pid < 0)
 		fail_errno("%s cannot be started", argv[0]);
 	if (pid == 0) {
+		unblock_signals();
 		int null = open("/dev/null", O_RDWR);
 		dup2(null, 0);
 		dup2(output ? pipes[1] : null, 1);

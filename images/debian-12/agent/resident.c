@@ -8,8 +8,6 @@
 #include <unistd.h>
 #include <stdlib.h>
 
-enum { POLL_MS = 100 };
-
 /* Reads the version in the file `path`: one line that is safe as the name of a folder. */
 static char *read_version(const char *path)
 {
@@ -57,14 +55,7 @@ void resident(void)
 	make_folder(RUNTIME, 0700);
 	if (exists(STATE_INSTANCE))
 		become(read_version(STATE_VERSION), "restore");
-	for (bool told = false; !medium_find(device, sizeof device);) {
-		if (!told) {
-			stage("awaiting-instance");
-			notify_ready(); /* the rest of the boot does not wait for the host */
-			told = true;
-		}
-		usleep(POLL_MS * 1000);
-	}
+	serve_generalized(device, sizeof device);
 	medium_mount(device);
 	char *version = read_version(MEDIUM "/components/VERSION");
 	install(version);

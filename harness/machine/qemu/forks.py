@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Forks: machines that continue where a template was frozen (reference warm-fork).
+
+The template's RAM is a file that every fork maps privately, its disk a backing file, its devices a small state that
+QEMU loads; nothing is copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.machine.protocol import FreezePoint, MachineSpec, Origin
+from harness.machine.qemu.connection import Connection
+from harness.machine.qemu.domain import DomainFiles, domain_xml
+from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
+from harness.machine.qemu.storage import LocalFiles
+from harness.machine.templates import Template, TemplateStore
+from harness.state import give_to_qemu
+
+_MAKE_SECONDS = 300.0
+
+
+class Forks:
+    """Templates and their forks on the in-process driver."""
+
+    def __init__(self, connection: Connection, storage: LocalFiles) -> None:
+        self._connection = connection
+        self._storage = storage
+        self._store = TemplateStore.of_user()
+
+    def discard(self, template: Template) -> None:
+        self._store.discard(template.key)
+
+    def template(
+        self, spec: MachineSpec, freeze: FreezePoint, deadline: Deadline, waiting: Callable[[str], None]
+    ) -> tuple[Template, bool]:
+        """The template that ``spec`` can be forked from, and whether it was made just now."""
+        key = self._key(spec)
+        if found := self._store.find(key):
+            return found, False
+        name = spec.image.recipe.name
+
+        def other() -> None:
+            waiting(f"another process is making the template of {name}")
+
+        with self._store.locked(key, deadline, other):
+            if found := self._store.find(key):
+                return found, False
+            waiting(f"making the template of {name}, once")
+            return self._make(spec, key, freeze, deadline.within(_MAKE_SECONDS)), True
+
+    def fork(
+        self, spec: MachineSpec, template: Template, freeze: FreezePoint, deadline: Deadline, how: str
+    ) -> LibvirtMachine:
+        """A fork that answers. Raises HostError or GuestError when there is none; then nothing is left of it."""
+        origin = Origin(True, f"the template {template.key} was {how}")
+        machine = new_machine(self._connection, self._storage, spec, origin)
+        try:
+            disk = self._storage.overlay_on(spec.name, str(template.disk), "qcow2", deadline=deadline)
+            files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True)
+            machine.start(files, domain_xml(spec, files, kvm=False), state=template.state, deadline=deadline)
+            freeze.greet(machine, deadline=deadline)
+        except BaseException:
+            machine.close()
+            raise
+        return machine
+
+    def _make(self, spec: MachineSpec, key: str, freeze: FreezePoint, deadline: Deadline) -> Template:
+        """Boot a machine without an instance to its freeze point, and keep it frozen."""
+        spec = replace(spec, name=f"vmrole-t{secrets.token_hex(3)}", medium=None)
+        with self._store.workplace(key) as work:
+            ram = work / "ram"
+            with ram.open("xb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.truncate(spec.memory_mb << 20)
+            give_to_qemu(ram, write=True)
+            machine = new_machine(self._connection, self._storage, spec, Origin(False, "it becomes a template"))
+            try:
+                disk = self._storage.overlay_on(
+                    spec.name, str(spec.image.disk), "raw", deadline=deadline, path=work / "disk.qcow2"
+                )
+                files = replace(self._files(spec, disk), ram=str(ram))
+                machine.start(files, domain_xml(spec, files, kvm=False), deadline=deadline)
+                freeze.reach(machine, deadline=deadline)
+                machine.freeze(work / "state")
+                image = spec.image
+                facts = {
+                    "image": image.recipe.name,
+                    "image_key": image.key,
+                    "memory_mb": spec.memory_mb,
+                    "cpus": spec.cpus,
+                }
+                return self._store.put(work, key, facts)
+            finally:
+                machine.close()
+
+    def _files(self, spec: MachineSpec, disk: str) -> DomainFiles:
+        image = spec.image
+        return DomainFiles(
+            emulator=self._connection.emulator,
+            kernel=str(image.kernel) if image.kernel else None,
+            initrd=str(image.initrd) if image.initrd else None,
+            disk=disk,
+            medium=None,
+            console=socket_of(self._connection, spec, "console"),
+            channel=socket_of(self._connection, spec, "channel"),
+        )
+
+    def _key(self, spec: MachineSpec) -> str:
+        """The whole domain without names, paths and ports, the image as it was built, and the program QEMU."""
+        plain = replace(spec, name="template", medium=None)
+        files = DomainFiles("qemu", "kernel", "initrd", "disk", None, "console", "channel", "ram")
+        emulator = Path(self._connection.emulator or "").stat()
+        parts = [domain_xml(plain, files, kvm=False), spec.image.key, spec.image.built, spec.image.disk]
+        parts += [emulator.st_size, emulator.st_mtime_ns]
+        return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]

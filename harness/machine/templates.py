@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store of templates: guests frozen at the freeze point of their image, which forks start from.
+
+CACHE/templates/KEY/{ram,state,disk.qcow2,template.json}: RAM and device state of the frozen guest and the overlay on
+its image's disk. Never written again; whoever finds a file of another size or time than is on record throws the whole
+away. The times of last use are those of the folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.image.cache import Cache, check_owner, disk_usage
+from harness.state import qemu_account
+
+FILES = ("ram", "state", "disk.qcow2")
+MOST_BYTES = 8 << 30
+"""Bytes on the disk that all templates together may take; the least recently used go first."""
+MOST_AGE = 14 * 24 * 3600.0
+"""Seconds without use after which a template goes."""
+_RECORD = "template.json"
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A frozen guest. ``key`` is 16 hexadecimal digits of all that a fork of it must share with it."""
+
+    folder: Path
+    key: str
+    image: str
+    image_key: str
+    memory_mb: int
+    cpus: int
+    created: float
+    """Seconds since 1970."""
+
+    @property
+    def ram(self) -> Path:
+        return self.folder / "ram"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def disk(self) -> Path:
+        return self.folder / "disk.qcow2"
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return disk_usage(self.folder)
+
+    @property
+    def used(self) -> float:
+        """When it was used last, seconds since 1970."""
+        return self.folder.stat().st_mtime
+
+
+class TemplateStore:
+    """The templates of one user's cache."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self.folder = cache.folder / "templates"
+
+    @classmethod
+    def of_user(cls) -> TemplateStore:
+        account = qemu_account()
+        return cls(Cache.of_user(group=account.gid if account else None))
+
+    def find(self, key: str) -> Template | None:
+        """The template of ``key`` if it is whole; one that is not is removed."""
+        folder = self.folder / key
+        if not folder.is_dir():
+            return None
+        check_owner(folder)
+        template = _read(folder)
+        if template is None:
+            self.discard(key)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(folder)
+        return template
+
+    def all(self) -> list[Template]:
+        """Every whole template, the most recently used first."""
+        folders = list(self.folder.iterdir()) if self.folder.is_dir() else []
+        found = [template for folder in folders if (template := _read(folder))]
+        return sorted(found, key=lambda template: template.used, reverse=True)
+
+    @contextlib.contextmanager
+    def locked(self, key: str, deadline: Deadline, waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold the right to make the template ``key``. Raises HostError when the deadline passes first."""
+        self._prepare()
+        with self._cache.locked(f"template-{key}", deadline, waiting):
+            yield
+
+    @contextlib.contextmanager
+    def workplace(self, key: str) -> Iterator[Path]:
+        """A private folder to make the template ``key`` in, removed unless ``put`` took it."""
+        with self._cache.workplace(f"template-{key}") as folder:
+            self._cache.grant(folder)
+            yield folder
+
+    def put(self, work: Path, key: str, facts: Mapping[str, object]) -> Template:
+        """Take what was made in ``work`` and give it its name."""
+        account = qemu_account()
+        for name in FILES:
+            path = work / name
+            # A fork opens the RAM for writing even though it maps it privately.
+            path.chmod(0o600 if name == "ram" else 0o440)
+            if account:
+                os.chown(path, account.uid if name == "ram" else 0, account.gid)
+        files = {name: _stamp(work / name) for name in FILES}
+        record = {"schema": _SCHEMA, "key": key, "created": time.time(), "files": files, **facts}
+        (work / _RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+        (work / _RECORD).chmod(0o440)
+        target = self.folder / key
+        self.discard(key)
+        work.rename(target)
+        template = _read(target)
+        assert template is not None
+        self.evict(sparing=key)
+        return template
+
+    def discard(self, key: str) -> None:
+        """Remove a template. Forks that run keep what they have open."""
+        with contextlib.suppress(FileNotFoundError), self._cache.workplace(f"template-{key}") as grave:
+            (self.folder / key).rename(grave / "template")  # out of the way first: nobody finds half of one
+
+    def evict(self, *, sparing: str | None = None) -> list[Template]:
+        """Remove what was not used for long, then the least recently used until the rest fits; returns what went."""
+        gone, total = [], 0
+        for template in self.all():
+            total += template.size
+            old = time.time() - template.used > MOST_AGE
+            if template.key != sparing and (old or total > MOST_BYTES):
+                self.discard(template.key)
+                gone.append(template)
+        return gone
+
+    def _prepare(self) -> None:
+        self._cache.prepare()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        check_owner(self.folder)
+        self._cache.grant(self.folder)
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read(folder: Path) -> Template | None:
+    """The template in ``folder``, None when anything of it is missing, unreadable or changed."""
+    try:
+        record = json.loads((folder / _RECORD).read_text("utf-8"))
+        if record["schema"] != _SCHEMA or record["key"] != folder.name:
+            return None
+        if any(record["files"][name] != _stamp(folder / name) for name in FILES):
+            return None
+        fields = {name: record[name] for name in ("key", "image", "image_key", "memory_mb", "cpus", "created")}
+        return Template(folder=folder, **fields)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Following a guest from power-on, by what it announces on its console, and saying why it is not ready."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from harness.deadline import Deadline
+from harness.errors import GuestError, GuestNotReadyError, HostError
+from harness.machine.protocol import Machine, MachineState
+from harness.run.events import EventBus, StageReached
+
+_AWAITS = {
+    None: "the guest's first sign of life",
+    "booting": "the guest's agent to look for its instance medium",
+    "awaiting-instance": "the guest to find its instance medium",
+    "installing-components": "the guest to install the integration components",
+    "specializing": "the guest to finish its specialization",
+}
+_STAGE = re.compile(r"vmrole: stage (\S+)\s*(.*)")
+_FAILED = re.compile(r"vmrole: failed (.*)")
+_PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
+_CONSOLE_LINES = 12
+
+
+def await_ready(machine: Machine, token: str, bus: EventBus, deadline: Deadline) -> None:
+    """Follow the guest's announcements until it is ready as the instance ``token``, or say why it is not."""
+
+    def reached(stage: str, more: str) -> bool:
+        if stage == "ready" and more.split()[:1] != [token]:
+            raise GuestError("the guest is ready as another instance than the one it was made for")
+        return stage == "ready"
+
+    await_stage(machine, reached, deadline, told=lambda stage: bus.emit(StageReached(stage=stage)))
+
+
+def await_stage(
+    machine: Machine,
+    reached: Callable[[str, str], bool],
+    deadline: Deadline,
+    *,
+    told: Callable[[str], None] = lambda _stage: None,
+) -> None:
+    """Follow the announcements on the console until ``reached`` accepts one (the stage, and what follows it).
+
+    ``told`` gets every new stage. Raises GuestError for a failure that the guest announces, GuestNotReadyError with the
+    stage reached and what was awaited for a panic, an end or the deadline, HostError when the host paused the machine.
+    """
+    stage: str | None = None
+    counted = 0
+
+    def match(line: str) -> str | None:
+        nonlocal stage, counted
+        if failed := _FAILED.match(line):
+            raise GuestError(f"the guest cannot specialise: {failed[1]}")
+        if panic := _PANIC.search(line):
+            raise _not_ready(machine, stage, f"the guest's kernel panicked: {panic[1]}")
+        if found := _STAGE.match(line):
+            announcements.append(line)
+            if len(announcements) > counted:
+                counted = len(announcements)
+                stage = found[1]
+                told(stage)
+            if reached(found[1], found[2]):
+                return line
+        return None
+
+    while True:
+        announcements: list[str] = []
+        if machine.console.wait_for(match, deadline=deadline.within(0.5)):
+            return
+        if reason := machine.why_paused():
+            raise HostError(f"{reason} (the guest was at stage {stage or 'power-on'})", hint="free some disk space")
+        state = machine.state()
+        if state is not MachineState.running:
+            raise _not_ready(machine, stage, f"the machine {_ENDED.get(state, state)} before the guest was ready")
+        if deadline.expired:
+            raise _not_ready(machine, stage, f"the guest is not ready after {deadline.seconds:.0f} s")
+
+
+_ENDED = {MachineState.stopped: "switched itself off", MachineState.crashed: "crashed"}
+
+
+def _not_ready(machine: Machine, stage: str | None, what: str) -> GuestNotReadyError:
+    awaited = _AWAITS.get(stage, "the ready marker")
+    lines = [line for line in machine.console.lines() if line.strip()][-_CONSOLE_LINES:]
+    last = f", its last console line is '{lines[-1][:160]}'" if lines else ", and its console is empty"
+    return GuestNotReadyError(
+        f"{what}; it reached stage {stage or 'power-on'}, awaited was {awaited}{last}",
+        stage=stage,
+        awaited=awaited,
+        console=lines,
+    )

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The freeze point of guests with our agent: waiting for their instance data, everything else of the boot done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.deadline import Deadline
+from harness.errors import GuestError
+from harness.guest.channel import ChannelGuest
+from harness.machine.protocol import Machine
+from harness.run.boot import await_stage
+from harness.run.request import DIAGNOSTICS
+
+_GREET_SECONDS = 20.0
+_AGENT = "/usr/lib/vmrole/agent"
+_WARM = (
+    # What specialization, read-back, steps and collecting will start: in the page cache once for all forks.
+    "cat /usr/sbin/mkfs.ext4 /usr/bin/openssl /usr/bin/tar /usr/bin/stat /usr/bin/sha256sum /usr/bin/date "
+    "/usr/bin/locale /usr/bin/systemctl /usr/bin/dash /usr/bin/bash /usr/bin/cp /usr/bin/journalctl /usr/sbin/sshd "
+    "/etc/ssl/certs/ca-certificates.crt $(ldd /usr/sbin/sshd /usr/bin/systemctl /usr/bin/tar | grep -o '/[^ ]*') "
+    ">/dev/null; /usr/sbin/mkfs.ext4 -V; tar --version; systemctl --version; openssl version; date; locale charmap; "
+    "sync"
+)
+
+
+class AgentFreezePoint:
+    """harness.machine.protocol.FreezePoint. ``guest`` is the fork that was greeted last."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.guest: ChannelGuest | None = None
+
+    def reach(self, machine: Machine, *, deadline: Deadline) -> None:
+        """See the protocol: the boot has ended, and what a fork needs first has been read from the disk."""
+        await_stage(machine, lambda stage, _more: stage == "awaiting-instance", deadline)
+        with ChannelGuest(machine.channel(), environment=self._environment) as guest:
+            guest.state(deadline=deadline)
+            # Ends with another code when a unit failed, which is not for us to judge.
+            guest.run(["systemctl", "is-system-running", "--wait"], deadline=deadline)
+            # For as many local resources of the default size as a run usually has.
+            guest.run([_AGENT, "spare", str(DIAGNOSTICS.size_mb), "3"], deadline=deadline)
+            guest.run(["sh", "-c", _WARM], deadline=deadline)
+
+    def greet(self, machine: Machine, *, deadline: Deadline) -> None:
+        """See the protocol."""
+        self.close()
+        self.guest = ChannelGuest(machine.channel(), environment=self._environment)
+        state = self.guest.state(deadline=deadline.within(_GREET_SECONDS))
+        if state.stage != "awaiting-instance":
+            raise GuestError(f"the fork is not waiting for its instance, it is {state.stage}")
+
+    def close(self) -> None:
+        guest, self.guest = self.guest, None
+        if guest:
+            guest.close()
