@@ -70,8 +70,8 @@ def _one(
     from harness.masking import Masker
     from harness.report.text import masked
     from harness.run.deploy import deploy
+    from harness.run.host import find_image, hypervisor
     from harness.run.result import text_of
-    from harness.run.runner import find_image, hypervisor
 
     deadline = Deadline(timeout)
     masker = Masker(request.secrets)

@@ -58,7 +58,7 @@ def build(name: str, again: bool, as_json: bool) -> None:
     from harness.deadline import Deadline
     from harness.image.build import ensure_image
     from harness.run.interrupt import interruptible
-    from harness.run.runner import IMAGE_SECONDS
+    from harness.run.host import IMAGE_SECONDS
 
     def progress(line: str) -> None:
         click.echo(line, err=True)

@@ -20,16 +20,15 @@ def reporting(masker: Masker, *, folder: Path | None, quiet: bool = False) -> It
 
     A terminal gets a live display, everything else plain lines; ``quiet`` neither.
     """
-    from harness.report.html import HtmlReport
-    from harness.report.json_files import JsonFiles
-    from harness.report.plain import PlainReport
-
     if folder:
         make_output(folder)
     bus, recorder = EventBus(), Recorder()
     bus.subscribe(recorder)
     with contextlib.ExitStack() as stack:
         if folder:
+            from harness.report.html import HtmlReport
+            from harness.report.json_files import JsonFiles
+
             bus.subscribe(JsonFiles(folder, masker))
             bus.subscribe(HtmlReport(folder, masker))
         if quiet:
@@ -39,6 +38,8 @@ def reporting(masker: Masker, *, folder: Path | None, quiet: bool = False) -> It
 
             bus.subscribe(stack.enter_context(TerminalReport(sys.stderr, masker)))
         else:
+            from harness.report.plain import PlainReport
+
             bus.subscribe(PlainReport(sys.stderr, masker))
         yield bus, recorder
 

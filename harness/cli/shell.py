@@ -76,7 +76,7 @@ def _fresh(*, cold: bool, **options: Any) -> int:
     from harness.deadline import Deadline
     from harness.masking import Masker
     from harness.run.deploy import deploy
-    from harness.run.runner import find_image, hypervisor
+    from harness.run.host import find_image, hypervisor
 
     request = dataclasses.replace(machine_request(**options), cold=cold)
     masker = Masker(request.secrets)

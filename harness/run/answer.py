@@ -9,14 +9,16 @@ import secrets
 import string
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-import bcrypt
+from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.machine.protocol import Nic
-from harness.run.certificates import Certificate
+
+if TYPE_CHECKING:
+    from harness.run.certificates import Certificate
 
 SCHEMA = 1
+LOCALE = "en_US.UTF-8"
 MAX_LOCAL_RESOURCE_MB = 65_536
 _DEFAULT_LOCAL_RESOURCE_MB = 100
 _MAX_LOCAL_RESOURCE_NAME = 64
@@ -58,7 +60,7 @@ class Answer:
     local_resources: tuple[LocalResource, ...] = ()
     payload: str | None = None
     time_zone: str = "UTC"
-    locale: str = "en_US.UTF-8"
+    locale: str = LOCALE
     automatic_updates: str = "off"
     await_ssh: bool = True
 
@@ -224,6 +226,8 @@ def random_password(length: int = 20) -> str:
 
 def hash_password(password: str) -> str:
     """crypt(5) string of ``password`` (bcrypt). Raises UsageError when a guest could not take it."""
+    import bcrypt
+
     data = password.encode("utf-8", "surrogateescape")
     if not data:
         raise UsageError("the administrator password is empty", hint="leave it out for a random one")

@@ -8,25 +8,29 @@ import random
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.guest.channel import ChannelGuest
 from harness.guest.command import ENVIRONMENT
 from harness.guest.protocol import Guest
-from harness.guest.ssh import SshGuest
 from harness.image.recipe import Image
 from harness.machine.protocol import Capability, Hypervisor, Machine, MachineSpec, Medium, Network, Nic
-from harness.run.answer import Answer, computer_name, hash_password, random_password
+from harness.run.answer import LOCALE, Answer, computer_name, hash_password, random_password
 from harness.run.boot import await_ready
 from harness.run.events import EventBus, MachineChosen, SpecializationRead
 from harness.run.freeze import AgentFreezePoint
-from harness.run.medium import SshKeyPair, build_medium, instance_files, make_ssh_keypair
+from harness.run.instance import SshKeyPair, instance_files, make_ssh_keypair
 from harness.run.readback import read_back
 from harness.run.request import MachineRequest
 from harness.run.result import CertificateResult, ImageFacts, LocalResourceResult
+
+if TYPE_CHECKING:
+    from harness.guest.ssh import SshGuest
 
 PHASES = ("boot", "connect", "read-back")
 
@@ -41,25 +45,45 @@ _MAC = "52:54:00:76:6d:72"
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """What was made for one machine. ``password`` and the private halves of the keys are secret."""
+
+    answer: Answer
+    password: str = field(repr=False)
+    client_key: SshKeyPair
+    host_key: SshKeyPair
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be shown, the keys also line by line."""
+        keys = [key.private.decode() for key in (self.host_key, self.client_key)]
+        lines = [line for key in keys for line in key.splitlines() if len(line) > 30]
+        return [self.password, self.answer.administrator_password_hash, *keys, *lines]
+
+
+@dataclass(frozen=True, slots=True)
 class Deployed:
-    """A specialised machine and what was made for it. ``password`` and ``client_key`` are secret."""
+    """A specialised machine."""
 
     machine: Machine
     guest: Guest
     image: Image
-    answer: Answer
-    password: str = field(repr=False)
-    client_key: bytes = field(repr=False)
-    host_key: str
+    identity: Identity
+
+    @property
+    def answer(self) -> Answer:
+        return self.identity.answer
 
     def ssh(self, *, deadline: Deadline) -> SshGuest:
         """A connection of its own to the guest's SSH server, for what needs a terminal. The caller closes it."""
-        return _ssh(self.machine, self.client_key, self.host_key, self.answer, deadline)
+        return _ssh(self.machine, self.identity, deadline)
 
     def access(self) -> dict[str, str | int]:
         """What a later process needs to log in; goes to the private state folder only."""
         host, port = self.machine.endpoint(_SSH)
-        return {"host": host, "port": port, "client_key": self.client_key.decode(), "host_key": self.host_key}
+        keys = self.identity
+        client_key = keys.client_key.private.decode()
+        return {"host": host, "port": port, "client_key": client_key, "host_key": keys.host_key.public}
 
 
 @contextlib.contextmanager
@@ -87,40 +111,23 @@ def deploy(
     accelerator = hypervisor.accelerator(image)
     facts = ImageFacts(image.recipe.name, image.key, image.recipe.stand_in)
     bus.emit(MachineChosen(image=facts, accelerator=accelerator))
-    host_key, client_key = make_ssh_keypair("vmrole"), make_ssh_keypair("vmrole")
-    password = request.administrator_password or random_password()
     token = secrets.token_hex(3)
     nic = Nic(Network(request.network), _MAC, "10.0.2.15/24", "10.0.2.2", "10.0.2.3")
-    rng = random.SystemRandom()
-    answer = Answer(
-        instance=token,
-        computer_name=computer_name(request.computer_name, request.instance, rng),
-        administrator_password_hash=hash_password(password),
-        authorized_key=client_key.public,
-        machine_id=secrets.token_hex(16),
-        entropy=secrets.token_hex(64),
-        time=time.time(),
-        nics=(nic,),
-        certificates=request.certificates,
-        local_resources=request.all_local_resources,
-        payload=_PAYLOAD if payload else None,
-        await_ssh=not hypervisor.has_channel,
-    )
-    keys = [key.private.decode() for key in (host_key, client_key)]
-    lines = [line for key in keys for line in key.splitlines() if len(line) > 30]
-    on_secrets([password, answer.administrator_password_hash, *keys, *lines])
-    medium = Medium("VMROLE", lambda path: _write_medium(path, answer, host_key, image, payload, scratch))
-    spec = MachineSpec(
-        name=f"vmrole-{token}",
-        image=image,
-        memory_mb=request.memory_mb or image.recipe.memory_mb,
-        cpus=request.cpus,
-        nics=(nic,),
-        medium=medium,
-    )
-    environment = {**ENVIRONMENT, "LANG": answer.locale}
-    freeze = AgentFreezePoint(environment)
     with contextlib.ExitStack() as stack:
+        # Made while the machine starts: it is needed only once there is a guest to give it to.
+        making = stack.enter_context(ThreadPoolExecutor(1, "identity")).submit(
+            _new_identity, request, token, nic, payload is not None, await_ssh=not hypervisor.has_channel
+        )
+        medium = Medium("VMROLE", lambda path: _write_medium(path, making.result(), image, payload, scratch))
+        spec = MachineSpec(
+            name=f"vmrole-{token}",
+            image=image,
+            memory_mb=request.memory_mb or image.recipe.memory_mb,
+            cpus=request.cpus,
+            nics=(nic,),
+            medium=medium,
+        )
+        freeze = AgentFreezePoint({**ENVIRONMENT, "LANG": LOCALE})
         stack.callback(freeze.close)
         limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
         with bus.phase("boot", awaits="the guest to start and specialise", limit=_whole(limit.timeout())):
@@ -132,20 +139,43 @@ def deploy(
                     waiting=lambda what: bus.notice("note", what),
                 )
             )
+            identity = making.result()
+            on_secrets(identity.secrets)
             on_machine(machine)
             bus.emit(MachineChosen(forked=machine.origin.forked, fork_reason=machine.origin.reason))
             if freeze.guest:
-                _hand_over(machine, freeze.guest, image, medium, answer, host_key, payload, scratch)
+                _hand_over(machine, freeze.guest, image, medium, identity, payload, scratch)
             await_ready(machine, token, bus, limit)
         with bus.phase("connect", awaits="the guest to take commands"):
             limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
-            guest = _connect(machine, freeze, client_key.private, host_key.public, answer, environment, limit)
+            guest = _connect(machine, freeze, identity, limit)
             stack.callback(guest.close)
             machine.eject()
         if reading_back:
             with bus.phase("read-back", awaits="the guest to tell what it became"):
-                _read_back(guest, answer, host_key, bus, limit)
-        yield Deployed(machine, guest, image, answer, password, client_key.private, host_key.public)
+                _read_back(guest, identity, bus, limit)
+        yield Deployed(machine, guest, image, identity)
+
+
+def _new_identity(request: MachineRequest, token: str, nic: Nic, payload: bool, *, await_ssh: bool) -> Identity:
+    """Everything that makes a machine one of its own."""
+    host_key, client_key = make_ssh_keypair("vmrole"), make_ssh_keypair("vmrole")
+    password = request.administrator_password or random_password()
+    answer = Answer(
+        instance=token,
+        computer_name=computer_name(request.computer_name, request.instance, random.SystemRandom()),
+        administrator_password_hash=hash_password(password),
+        authorized_key=client_key.public,
+        machine_id=secrets.token_hex(16),
+        entropy=secrets.token_hex(64),
+        time=time.time(),
+        nics=(nic,),
+        certificates=request.certificates,
+        local_resources=request.all_local_resources,
+        payload=_PAYLOAD if payload else None,
+        await_ssh=await_ssh,
+    )
+    return Identity(answer, password, client_key, host_key)
 
 
 def _hand_over(
@@ -153,8 +183,7 @@ def _hand_over(
     guest: ChannelGuest,
     image: Image,
     medium: Medium,
-    answer: Answer,
-    host_key: SshKeyPair,
+    identity: Identity,
     payload: Callable[[Path], None] | None,
     scratch: Path,
 ) -> None:
@@ -164,60 +193,65 @@ def _hand_over(
         return
     folder = None
     if payload:
-        folder = scratch / f"payload-{answer.instance}"
+        folder = scratch / f"payload-{identity.answer.instance}"
         payload(folder)
     try:
-        guest.specialize(instance_files(replace(answer, time=time.time()), host_key, folder))
+        guest.specialize(instance_files(replace(identity.answer, time=time.time()), identity.host_key, folder))
     finally:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _connect(
-    machine: Machine,
-    freeze: AgentFreezePoint,
-    client_key: bytes,
-    host_key: str,
-    answer: Answer,
-    environment: Mapping[str, str],
-    deadline: Deadline,
-) -> Guest:
+def _connect(machine: Machine, freeze: AgentFreezePoint, identity: Identity, deadline: Deadline) -> Guest:
     """By the agent's channel where there is one, else by SSH."""
     if freeze.guest:
         return freeze.guest
     if Capability.guest_channel in machine.capabilities:
-        guest = ChannelGuest(machine.channel(), environment=environment)
+        guest = ChannelGuest(machine.channel(), environment={**ENVIRONMENT, "LANG": identity.answer.locale})
         guest.reconnect(deadline=deadline)
         return guest
-    return _ssh(machine, client_key, host_key, answer, deadline)
+    return _ssh(machine, identity, deadline)
 
 
-def _ssh(machine: Machine, client_key: bytes, host_key: str, answer: Answer, deadline: Deadline) -> SshGuest:
+def _ssh(machine: Machine, identity: Identity, deadline: Deadline) -> SshGuest:
+    from harness.guest.ssh import SshGuest
+
     host, port = machine.endpoint(_SSH)
-    environment = {**ENVIRONMENT, "LANG": answer.locale}
     return SshGuest.connect(
-        host, port, client_key=client_key, host_key=host_key, deadline=deadline, environment=environment
+        host,
+        port,
+        client_key=identity.client_key.private,
+        host_key=identity.host_key.public,
+        deadline=deadline,
+        environment={**ENVIRONMENT, "LANG": identity.answer.locale},
     )
 
 
 def _write_medium(
-    path: Path,
-    answer: Answer,
-    host_key: SshKeyPair,
-    image: Image,
-    payload: Callable[[Path], None] | None,
-    scratch: Path,
+    path: Path, identity: Identity, image: Image, payload: Callable[[Path], None] | None, scratch: Path
 ) -> None:
-    if payload is None:
-        build_medium(path, answer=answer, host_key=host_key, components=image.components)
-        return
-    folder = scratch / "payload"
-    payload(folder)
-    build_medium(path, answer=answer, host_key=host_key, components=image.components, payload_root=folder)
+    from harness.run.medium import build_medium
+
+    folder = None
+    if payload:
+        folder = scratch / f"payload-{identity.answer.instance}"
+        payload(folder)
+    try:
+        build_medium(
+            path,
+            answer=identity.answer,
+            host_key=identity.host_key,
+            components=image.components,
+            payload_root=folder,
+        )
+    finally:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _read_back(guest: Guest, answer: Answer, host_key: SshKeyPair, bus: EventBus, deadline: Deadline) -> None:
-    seen = read_back(guest, answer, host_key=host_key.public, deadline=deadline)
+def _read_back(guest: Guest, identity: Identity, bus: EventBus, deadline: Deadline) -> None:
+    answer = identity.answer
+    seen = read_back(guest, answer, host_key=identity.host_key.public, deadline=deadline)
     certificates = tuple(
         CertificateResult(c.thumbprint, c.store, f"/var/lib/waagent/{c.thumbprint}.crt") for c in answer.certificates
     )

@@ -10,7 +10,6 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -21,11 +20,10 @@ import pycdlib.headervd
 import pycdlib.pycdlib
 import pycdlib.pycdlibexception
 import pycdlib.utils
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from harness.errors import HarnessError, HostError, PackageError
 from harness.run.answer import Answer
+from harness.run.instance import SshKeyPair, certificate_files, payload_entries
 
 LABEL = "VMROLE"
 _JOLIET_NAME = 64
@@ -35,24 +33,6 @@ _JOLIET_PATH = 240
 """Bytes of a Joliet path, by its standard; Windows opens nothing deeper."""
 _NAME_BYTES = 255
 _JOLIET_FORBIDDEN = frozenset('*/:;?\\"<>|')
-
-
-@dataclass(frozen=True, slots=True)
-class SshKeyPair:
-    """An SSH key: ``private`` in OpenSSH's own PEM format (a secret), ``public`` as one line."""
-
-    private: bytes = field(repr=False)
-    public: str
-
-
-def make_ssh_keypair(comment: str = "") -> SshKeyPair:
-    """A new ed25519 key."""
-    key = ed25519.Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-    )
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    return SshKeyPair(private, f"{public.decode('ascii')} {comment}".strip())
 
 
 def build_medium(
@@ -75,7 +55,7 @@ def build_medium(
         ssh.file("host_ed25519.pub", host_key.public.encode() + b"\n", 0o644)
         if answer.certificates:
             folder = root.folder("certificates")
-            for name, data in sorted(_certificates(answer).items()):
+            for name, data in sorted(certificate_files(answer).items()):
                 folder.file(name, data, 0o600 if name.endswith(".prv") else 0o644)
         parts = root.folder("components")
         parts.file("VERSION", components / "VERSION", 0o644)
@@ -86,68 +66,13 @@ def build_medium(
             iso.write_fp(file)
 
 
-def instance_files(
-    answer: Answer, host_key: SshKeyPair, payload_root: Path | None = None
-) -> Iterator[tuple[str, int, bytes | Path | None]]:
-    """What is on a medium but the components, as names, modes and contents for the agent's channel; folders have None.
-
-    The answer document is last: its time is of this moment. Raises PackageError for a payload no guest can take.
-    """
-    yield "ssh/host_ed25519", 0o600, host_key.private
-    yield "ssh/host_ed25519.pub", 0o644, host_key.public.encode() + b"\n"
-    for name, data in sorted(_certificates(answer).items()):
-        yield f"certificates/{name}", 0o600, data
-    if payload_root is not None:
-        yield "payload/", 0o755, None
-        yield from _payload_files("payload", payload_root)
-    yield "answer.conf", 0o600, answer.render()
-
-
-def _payload_files(name: str, source: Path) -> Iterator[tuple[str, int, bytes | Path | None]]:
-    for entry, mode in _entries(source):
-        below = f"{name}/{entry.name}"
-        if stat.S_ISDIR(mode):
-            yield f"{below}/", 0o755, None
-            yield from _payload_files(below, Path(entry.path))
-        else:
-            yield below, 0o755 if mode & 0o111 else 0o644, Path(entry.path)
-
-
-def _certificates(answer: Answer) -> dict[str, bytes]:
-    """File names and contents; the same certificate may go into several stores, with its key for one of them."""
-    files: dict[str, bytes] = {}
-    for certificate in answer.certificates:
-        files[f"{certificate.thumbprint}.crt"] = certificate.crt_pem
-        if certificate.key_pem is not None:
-            files[f"{certificate.thumbprint}.prv"] = certificate.key_pem
-    return files
-
-
 def _payload(folder: _Folder, source: Path) -> None:
     """Copy a tree."""
-    for entry, mode in _entries(source):
+    for entry, mode in payload_entries(source):
         if stat.S_ISDIR(mode):
             _payload(folder.folder(entry.name), Path(entry.path))
         else:
             folder.file(entry.name, Path(entry.path), 0o755 if mode & 0o111 else 0o644)
-
-
-def _entries(source: Path) -> Iterator[tuple[os.DirEntry[str], int]]:
-    """The files and folders in ``source`` with their modes; links were refused when the package was read, so that one
-    here is a change behind our back."""
-    try:
-        with os.scandir(source) as entries:
-            # By bytes: the order must not depend on the host's file system or locale.
-            found = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-        for entry in found:
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
-                raise PackageError(
-                    f"the payload has {entry.path}, which is neither a file nor a folder", hint="take it out"
-                )
-            yield entry, mode
-    except OSError as error:
-        raise HostError(f"the payload {source} cannot be read: {error.strerror}") from None
 
 
 class _Folder:

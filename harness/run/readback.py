@@ -9,14 +9,14 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.guest.protocol import Guest
 from harness.run.answer import Answer, LocalResource
-from harness.run.certificates import Certificate
+
+if TYPE_CHECKING:
+    from harness.run.certificates import Certificate
 
 CERTIFICATES = "/var/lib/waagent"
 RESOURCES = "/resources"
@@ -223,6 +223,9 @@ def _clock(told: _Told, before: float, after: float, tolerance: float) -> Observ
 
 
 def _certificate(certificate: Certificate, told: _Told) -> Observation:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
     thumbprint = certificate.thumbprint
     wrong = []
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from harness.package.reader import Package
-from harness.plan import Plan
 from harness.run.answer import LocalResource
-from harness.run.certificates import Certificate
+
+if TYPE_CHECKING:
+    from harness.package.reader import Package
+    from harness.plan import Plan
+    from harness.run.certificates import Certificate
 
 DIAGNOSTICS = LocalResource("DiagnosticStore", 100)
 """The system local storage that diagnostic data goes to (seed 000: "the components also create ..."; its name and size

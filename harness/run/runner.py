@@ -6,20 +6,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, VmRoleError
-from harness.image.build import ensure_image
-from harness.image.cache import Cache
-from harness.image.recipe import Image
 from harness.machine.protocol import Machine, MachineState
-from harness.machine.qemu.driver import LibvirtHypervisor
-from harness.machine.sweep import sweep
 from harness.masking import Masker
 from harness.package import Findings
 from harness.run import deploy as deployment
@@ -27,14 +20,11 @@ from harness.run.collect import collect, collect_offline
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus, RunFinished, RunPlanned, RunStarted
 from harness.run.execute import execute
+from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
-from harness.run.request import KEEP_HOURS, MachineRequest, RunRequest
+from harness.run.request import KEEP_HOURS, RunRequest
 from harness.run.result import Conclusion, RunResult, StepResult, Verdict, conclude
 from harness.run.watch import watched
-from harness.state import qemu_account
-
-IMAGE_SECONDS = 1800.0
-"""To find or build the image; a build downloads a distribution's packages."""
 
 _COLLECT_SECONDS = 90.0
 
@@ -134,31 +124,6 @@ def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
     if len(telling) > _FINDINGS_TOLD:
         more = len(telling) - _FINDINGS_TOLD
         bus.notice("warning", f"{more} more findings about the package are in findings.json")
-
-
-def find_image(request: MachineRequest, bus: EventBus, *, deadline: Deadline) -> Image:
-    """The image of ``request``, built if the cache lacks it."""
-    account = qemu_account()
-    with bus.phase("image", awaits="the image to be there"):
-        return ensure_image(
-            request.image,
-            cache=Cache.of_user(group=account.gid if account else None),
-            deadline=deadline.within(IMAGE_SECONDS),
-            progress=lambda line: bus.notice("note", line),
-        )
-
-
-@contextlib.contextmanager
-def hypervisor(request: MachineRequest, bus: EventBus) -> Iterator[tuple[LibvirtHypervisor, Path]]:
-    """The hypervisor of ``request`` and a private folder for scratch files; what dead runs left is removed first."""
-    for item in sweep():
-        bus.notice("note", f"removed {item.what}: {item.why}")
-    with LibvirtHypervisor.open(request.connect) as driver:
-        scratch = driver.scratch()
-        try:
-            yield driver, scratch
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:

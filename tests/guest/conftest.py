@@ -17,7 +17,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.guest.ssh import SshGuest
 from harness.process import which
-from harness.run.medium import SshKeyPair, make_ssh_keypair
+from harness.run.instance import SshKeyPair, make_ssh_keypair
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
 from harness.guest.protocol import Guest
 from harness.guest.ssh import SshGuest
-from harness.run.medium import make_ssh_keypair
+from harness.run.instance import make_ssh_keypair
 from tests.guest.conftest import Server, free_port, start_server, stop_server
 
 # In a command: above it the shell around it, and the server's process of this connection.

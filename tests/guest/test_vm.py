@@ -19,7 +19,7 @@ from harness.run.deploy import Deployed, deploy
 from harness.run.events import Event, EventBus, SpecializationRead
 from harness.run.readback import read_back
 from harness.run.request import MachineRequest
-from harness.run.runner import find_image, hypervisor
+from harness.run.host import find_image, hypervisor
 from tests.run.test_certificates import make, write
 
 pytestmark = pytest.mark.vm
@@ -78,7 +78,7 @@ def test_what_is_not_as_wanted_is_seen(machine: Deployed) -> None:
         administrator_password_hash="$2b$06$other",
         local_resources=(LocalResource("Work", 30), LocalResource("Absent", 1)),
     )
-    seen = read_back(machine.guest, other, host_key=machine.host_key, deadline=Deadline(60))
+    seen = read_back(machine.guest, other, host_key=machine.identity.host_key.public, deadline=Deadline(60))
     wrong = {one.name for one in seen if not one.ok}
     assert wrong == {
         *("computer-name", "time-zone", "locale", "administrator-password"),
@@ -96,7 +96,7 @@ def test_automatic_updates_that_still_run_are_seen(machine: Deployed) -> None:
     done = machine.guest.run(["sh", "-c", script], deadline=Deadline(60))
     assert (done.exit_code, done.stderr) == (0, b"")
     try:
-        seen = read_back(machine.guest, machine.answer, host_key=machine.host_key, deadline=Deadline(60))
+        seen = read_back(machine.guest, machine.answer, host_key=machine.identity.host_key.public, deadline=Deadline(60))
         assert {one.name: one.observed for one in seen if not one.ok} == {"automatic-updates": "on: apt-daily.timer"}
     finally:
         machine.guest.run(["systemctl", "stop", "apt-daily.timer"], deadline=Deadline(60))
@@ -132,7 +132,7 @@ def test_reboot_is_proven(machine: Deployed) -> None:
     after = guest.reboot(deadline=Deadline(SECONDS))
     assert after != before
     assert guest.boot_id(deadline=Deadline(30)) == after
-    seen = read_back(guest, machine.answer, host_key=machine.host_key, deadline=Deadline(60))
+    seen = read_back(guest, machine.answer, host_key=machine.identity.host_key.public, deadline=Deadline(60))
     assert [one for one in seen if not one.ok] == []
 
 

@@ -21,7 +21,7 @@ from harness.image.recipe import Image
 from harness.machine.console import CAP
 from harness.machine.protocol import Machine, MachineSpec, Medium, Network, Nic
 from harness.machine.qemu.driver import LibvirtHypervisor
-from harness.run.deploy import _await_ready
+from harness.run.boot import await_ready
 from harness.run.events import EventBus
 from harness.state import qemu_account
 from tests.conftest import inventory, vmrole
@@ -57,7 +57,7 @@ def test_panic(built: Image, state_folder: Path) -> None:
         booted(with_arguments(built, "init=/no/such/init rdinit=/no/such/init root=/dev/none")) as machine,
         pytest.raises(GuestNotReadyError, match="panic") as caught,
     ):
-        _await_ready(machine, "none", EventBus(), deadline)
+        await_ready(machine, "none", EventBus(), deadline)
     assert deadline.remaining > 20
     assert caught.value.blame == "guest" and caught.value.console
     assert inventory(state_folder) == before
@@ -66,7 +66,7 @@ def test_panic(built: Image, state_folder: Path) -> None:
 def test_never_gets_its_medium(built: Image, state_folder: Path) -> None:
     before = inventory(state_folder)
     with booted(built) as machine, pytest.raises(GuestNotReadyError) as caught:
-        _await_ready(machine, "none", EventBus(), Deadline(20))
+        await_ready(machine, "none", EventBus(), Deadline(20))
     assert caught.value.stage == "awaiting-instance"
     assert "to find its instance medium" in caught.value.message
     assert inventory(state_folder) == before
@@ -78,7 +78,7 @@ def test_hangs(built: Image) -> None:
         booted(with_arguments(built, "systemd.unit=emergency.target init=/bin/sleep -- 1000")) as machine,
         pytest.raises(GuestNotReadyError, match=r"not ready after .* awaited was"),
     ):
-        _await_ready(machine, "none", EventBus(), Deadline(12))
+        await_ready(machine, "none", EventBus(), Deadline(12))
 
 
 def test_powers_itself_off(built: Image) -> None:
@@ -86,7 +86,7 @@ def test_powers_itself_off(built: Image) -> None:
         booted(with_arguments(built, "systemd.unit=poweroff.target")) as machine,
         pytest.raises(GuestError, match="switched itself off"),
     ):
-        _await_ready(machine, "none", EventBus(), Deadline(100))
+        await_ready(machine, "none", EventBus(), Deadline(100))
 
 
 def extension(folder: Path, *commands: str) -> Path:

@@ -15,7 +15,8 @@ import pytest
 
 from harness.errors import HostError, PackageError
 from harness.run.certificates import Certificate, load_certificate
-from harness.run.medium import SshKeyPair, build_medium, make_ssh_keypair
+from harness.run.instance import SshKeyPair, make_ssh_keypair
+from harness.run.medium import build_medium
 from tests.run.test_answer import ANSWER
 from tests.run.test_certificates import make, write
 

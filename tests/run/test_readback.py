@@ -16,7 +16,7 @@ from harness.deadline import Deadline
 from harness.guest.protocol import MAX_OUTPUT, GuestResult
 from harness.run.answer import Answer, LocalResource
 from harness.run.certificates import Certificate, load_certificate
-from harness.run.medium import make_ssh_keypair
+from harness.run.instance import make_ssh_keypair
 from harness.run.readback import Observation, fingerprint, read_back
 from tests.run.test_answer import ANSWER
 from tests.run.test_certificates import make, write
@@ -87,6 +87,11 @@ class NamespaceGuest:
         raise NotImplementedError
 
     def reboot(self, *, deadline: Deadline) -> str:
+        raise NotImplementedError
+
+    connected = True
+
+    def reconnect(self, *, deadline: Deadline) -> None:
         raise NotImplementedError
 
     def close(self) -> None:

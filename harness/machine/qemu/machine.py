@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import socket
 import struct
 import threading
@@ -231,9 +232,12 @@ class LibvirtMachine:
         domain, self._domain = self._domain, None
         if domain is None:
             return
-        if self._pid:
+        if self._pid and flags & libvirt.VIR_DOMAIN_DESTROY_GRACEFUL:
             # libvirt waits for the process to be reaped, and it is our child since its parent daemonised it.
             threading.Thread(target=_reap, args=(self._pid,), daemon=True).start()
+        elif self._pid:
+            # Nothing of it is wanted any more, and libvirt looks only every 0.2 s whether a process has gone.
+            _kill(self._pid)
         try:
             domain.destroyFlags(flags)
         except libvirt.libvirtError as error:
@@ -320,6 +324,16 @@ def _adopting_orphans(connection: Connection) -> Iterator[None]:
         yield
     finally:
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def _kill(pid: int) -> None:
+    """Kill and reap a child of ours; a process that is another's, or gone, is left alone."""
+    try:
+        if os.waitpid(pid, os.WNOHANG) == (0, 0):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    except ChildProcessError:
+        return
 
 
 def _reap(pid: int) -> None:

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every command that needs a machine begins with: the image, and a hypervisor on this host."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.image.build import ensure_image
+from harness.image.cache import Cache
+from harness.image.recipe import Image
+from harness.machine.qemu.driver import LibvirtHypervisor
+from harness.machine.sweep import sweep
+from harness.run.events import EventBus
+from harness.run.request import MachineRequest
+from harness.state import qemu_account
+
+IMAGE_SECONDS = 1800.0
+"""To find or build the image; a build downloads a distribution's packages."""
+
+
+def find_image(request: MachineRequest, bus: EventBus, *, deadline: Deadline) -> Image:
+    """The image of ``request``, built if the cache lacks it."""
+    account = qemu_account()
+    with bus.phase("image", awaits="the image to be there"):
+        return ensure_image(
+            request.image,
+            cache=Cache.of_user(group=account.gid if account else None),
+            deadline=deadline.within(IMAGE_SECONDS),
+            progress=lambda line: bus.notice("note", line),
+        )
+
+
+@contextlib.contextmanager
+def hypervisor(request: MachineRequest, bus: EventBus) -> Iterator[tuple[LibvirtHypervisor, Path]]:
+    """The hypervisor of ``request`` and a private folder for scratch files; what dead runs left is removed first."""
+    for item in sweep():
+        bus.notice("note", f"removed {item.what}: {item.why}")
+    with LibvirtHypervisor.open(request.connect) as driver:
+        scratch = driver.scratch()
+        try:
+            yield driver, scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
