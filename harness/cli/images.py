@@ -57,8 +57,8 @@ def build(name: str, again: bool, as_json: bool) -> None:
     """Build the image NAME unless it is there."""
     from harness.deadline import Deadline
     from harness.image.build import ensure_image
-    from harness.run.interrupt import interruptible
     from harness.run.host import IMAGE_SECONDS
+    from harness.run.interrupt import interruptible
 
     def progress(line: str) -> None:
         click.echo(line, err=True)

@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.package.service import Service
+    from harness.run.answer import LocalResource
+    from harness.run.certificates import Certificate
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,8 +33,19 @@ _MACHINE = [
     click.option("--cpus", type=click.IntRange(min=1, max=64), default=2, show_default=True),
     click.option("--network", type=click.Choice(["none", "nat"]), default="none", show_default=True,
                  help="none: no way out at all; nat: whatever this host reaches."),
+    click.option("--service-definition", type=click.Path(path_type=Path), metavar="X.csdef",
+                 help="Certificates, local resources and settings of a VirtualMachineRole."),
+    click.option("--service-configuration", type=click.Path(path_type=Path), metavar="X.cscfg",
+                 help="Their thumbprints and values; certificates come from --certificate files."),
     click.option("--connect", metavar="URI", help="Another libvirt than the in-process one, e.g. qemu:///system."),
 ]  # fmt: skip
+
+
+MACHINE_OPTIONS = (
+    "image", "certificates", "certificate_password_file", "local_resources", "computer_name", "admin_password_file",
+    "memory", "cpus", "network", "connect", "instance", "service_definition", "service_configuration",
+)  # fmt: skip
+"""Arguments of ``machine_request``."""
 
 
 def machine_options(function: F) -> F:
@@ -51,6 +68,8 @@ def machine_request(
     network: str,
     connect: str | None,
     instance: int = 1,
+    service_definition: Path | None = None,
+    service_configuration: Path | None = None,
 ) -> Any:
     """A MachineRequest from the values of ``machine_options``; everything is read and checked here.
 
@@ -69,6 +88,10 @@ def machine_request(
         path, store = parse_certificate_option(text)
         loaded.append(load_certificate(path, store, password.encode() if password is not None else None))
     resources = tuple(parse_local_resource(text) for text in local_resources)
+    service = read_service_of(service_definition, service_configuration, instance)
+    if service:
+        loaded = placed(loaded, service)
+        resources = (*resources, *wanted_resources(service, resources))
     check_duplicates(resources)
     pattern = computer_name or NAME_PATTERN
     import random
@@ -88,7 +111,59 @@ def machine_request(
         local_resources=resources,
         instance=instance,
         connect=connect,
+        settings=dict(service.settings) if service else {},
+        secret_settings=service.secrets if service else (),
     )
+
+
+def read_service_of(definition: Path | None, configuration: Path | None, instance: int) -> Service | None:
+    """What the two documents say of their one role. Raises UsageError and PackageError as ``read_service`` does."""
+    if definition is None:
+        if configuration is not None:
+            raise UsageError(
+                f"{configuration} configures a role that nothing defines", hint="add --service-definition X.csdef"
+            )
+        return None
+    from harness.package.service import read_service
+
+    service = read_service(definition, configuration)
+    if configuration is not None and instance > service.instances:
+        raise UsageError(
+            f"{configuration} has {service.instances} instances, and instance {instance} is asked for",
+            hint="choose a smaller --instance",
+        )
+    return service
+
+
+def placed(loaded: list[Certificate], service: Service) -> list[Certificate]:
+    """The certificates in the stores that the service definition declares for their thumbprints.
+
+    Raises UsageError when a declared certificate has no file among ``loaded``.
+    """
+    by_thumbprint = {certificate.thumbprint: certificate for certificate in loaded}
+    result = []
+    declared = set()
+    for wanted in service.certificates:
+        if wanted.thumbprint is None:
+            continue
+        found = by_thumbprint.get(wanted.thumbprint)
+        if found is None:
+            raise UsageError(
+                f"the certificate {wanted.name} ({wanted.thumbprint}) of the service configuration has no file",
+                hint="give it with --certificate FILE",
+            )
+        declared.add(wanted.thumbprint)
+        result.append(replace(found, store=wanted.store))
+    return [*result, *(item for item in loaded if item.thumbprint not in declared)]
+
+
+def wanted_resources(service: Service, given: tuple[LocalResource, ...]) -> list[LocalResource]:
+    """The definition's local resources but those that --local-resource gives another size."""
+    from harness.run.answer import LocalResource
+
+    names = {resource.name.casefold() for resource in given}
+    wanted = service.local_resources
+    return [LocalResource(item.name, item.size_mb) for item in wanted if item.name.casefold() not in names]
 
 
 def read_secret(path: Path) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.check import printable
+from harness.cli.subject import Subject, plan_events, read_subject, subject_options
 
 if TYPE_CHECKING:
     from harness.masking import Masker
@@ -20,26 +22,23 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE|NAME=@FILE|NAME=env:VAR",
-              help="Value of a parameter.")  # fmt: skip
-@click.option("--parameters", "parameters_file", type=click.Path(path_type=Path),
-              help="Values as a flat JSON object or a ResourceConfiguration; -p wins.")  # fmt: skip
-@click.option("--extension", type=click.Path(path_type=Path), help="The extension that a definition references.")
+@subject_options
 @click.option("--os", type=click.Choice(["windows", "linux"]), help="Of the guest; the profile's own unless given.")
-@click.option("--instance", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the instance.")
-@click.option("--event", type=click.Choice(["deploy", "update", "scale-out", "delete"]), default="deploy",
-              show_default=True, help="What happens to the instance.")  # fmt: skip
-@click.option("--pattern-defaults", type=click.Choice(["recorded", "console"]), default="recorded", show_default=True,
-              help="Failure patterns that stand for missing ones.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the steps as one JSON document.")
 def command(path: Path, as_json: bool, **options: Any) -> None:
     """Show what PATH would run, in which order and why; nothing is started.
 
     Exit codes: 0 all steps are complete, 1 a step has a parameter without a value, 2 PATH cannot be read.
     """
-    plan, document, masker, warnings = prepare(path, **options)
-    for warning in warnings:
-        click.echo(f"vmrole: {warning}", err=True)
+    from harness.masking import Masker
+
+    chosen = {name: options.pop(name) for name in ("os", "instance", "events", "pattern_defaults")}
+    subject = read_subject(path, **options)
+    masker = Masker(subject.secrets)
+    plan = make_plan_of(subject, **chosen)
+    document = subject.package.document
+    for warning in subject.warnings:
+        click.echo(f"vmrole: {masker.text(warning)}", err=True)
     if as_json:
         click.echo(json.dumps(_masked(plan.as_json(), masker), indent=2))
     else:
@@ -48,51 +47,12 @@ def command(path: Path, as_json: bool, **options: Any) -> None:
     sys.exit(1 if any(step.unresolved for step in plan.steps) else 0)
 
 
-def prepare(
-    path: Path,
-    *,
-    parameters: tuple[str, ...] = (),
-    parameters_file: Path | None = None,
-    extension: Path | None = None,
-    os: str | None = None,
-    instance: int = 1,
-    event: Event = "deploy",
-    pattern_defaults: Any = "recorded",
-) -> tuple[Plan, Document, Masker, tuple[str, ...]]:
-    """The plan, the document that its steps point into, what masks secrets, and sentences for the user."""
-    from harness.errors import UsageError
-    from harness.masking import Masker
-    from harness.package.definition import Definition, read_any
-    from harness.package.parameters import read_parameters, read_values
-    from harness.package.reader import read_package
-    from harness.plan import make_plan
-
-    read = read_any(path)
-    warnings: tuple[str, ...]
-    if isinstance(read, Definition):
-        from harness.package.resolve import resolve_definition
-
-        if extension is None:
-            raise UsageError(
-                f"{path} is a definition: its steps are those of its extension", hint="add --extension PATH"
-            )
-        package = read_package(extension)
-        resolved = resolve_definition(read, package, read_values(parameters, parameters_file))
-        values, secrets = resolved.parameters, resolved.secrets
-        warnings = (*resolved.values.warnings, *(finding.sentence for finding in resolved.findings))
-    else:
-        if extension is not None:
-            raise UsageError(f"--extension is for definitions, and {path} is an extension")
-        package = read
-        values = read_parameters(package, parameters, parameters_file)
-        secrets, warnings = values.secrets, values.warnings
+def make_plan_of(subject: Subject, *, os: str | None, instance: int, events: Sequence[Event], **more: Any) -> Plan:
+    """The plan for ``os``, or for the system that most of the extension is for."""
+    package = subject.package
     if os is None:
         os = "linux" if package.extension.linux.run_once_commands and not _has_windows(package) else "windows"
-    plan = make_plan(
-        package, values, os="linux" if os == "linux" else "windows", event=event, instance=instance, strict=False,
-        pattern_defaults=pattern_defaults,
-    )  # fmt: skip
-    return plan, package.document, Masker(secrets), warnings
+    return plan_events(subject, os=os, instance=instance, events=events, strict=False, **more)
 
 
 def _has_windows(package: Any) -> bool:

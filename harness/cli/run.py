@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import secrets
@@ -13,28 +14,15 @@ from typing import Any
 
 import click
 
-from harness.cli.options import machine_options, machine_request
-from harness.errors import UsageError
+from harness.cli.options import MACHINE_OPTIONS, machine_options, machine_request
+from harness.cli.subject import Subject, plan_events, read_subject, subject_options
+from harness.errors import PackageError, UsageError
 
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "-p",
-    "--parameter",
-    "parameters",
-    multiple=True,
-    metavar="NAME=VALUE|NAME=@FILE|NAME=env:VAR",
-    help="Value of a parameter of the extension.",
-)
-@click.option(
-    "--parameters",
-    "parameters_file",
-    type=click.Path(path_type=Path),
-    help="Values as a flat JSON object or a ResourceConfiguration; -p wins.",
-)
+@subject_options
 @machine_options
-@click.option("--instance", type=click.IntRange(min=1), default=1, show_default=True, help="Number of the instance.")
 @click.option("--strict", is_flag=True, help="Warnings make exit code 1; missing requirement tags exit code 2.")
 @click.option("--allow-unexecuted", is_flag=True, help="Steps that cannot be executed here are no reason for exit 4.")
 @click.option(
@@ -46,10 +34,11 @@ from harness.errors import UsageError
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory, new or empty.")
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
-@click.option("--cold", is_flag=True, help="Boot from power-on. (Every run does; forks are not made yet.)")
+@click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def command(path: Path, **options: Any) -> None:
-    """Deploy the extension PATH (.resextpkg, .resext or its folder) into a throwaway machine.
+    """Deploy PATH into a throwaway machine: an extension (.resextpkg, .resext or its folder) or a definition
+    (.resdefpkg, .resdef or its folder, with --extension).
 
     Exit codes: 0 succeeded (warnings allowed), 1 the extension failed, 2 wrong usage or impossible package, 3 guest,
     host or harness failed, 4 incomplete, 130 and 143 interrupted.
@@ -75,29 +64,37 @@ def command(path: Path, **options: Any) -> None:
 
 def prepare(path: Path, **options: Any) -> Any:
     """A complete RunRequest, with everything that can be wrong before a machine is started found out."""
-    from harness.package import read_package, read_parameters
-    from harness.plan import make_plan
     from harness.run.request import RunRequest
 
-    machine = machine_request(
-        **{name: options[name] for name in (
-            "image", "certificates", "certificate_password_file", "local_resources", "computer_name",
-            "admin_password_file", "memory", "cpus", "network", "connect", "instance",
-        )}
-    )  # fmt: skip
-    package = read_package(path)
-    parameters = read_parameters(package, given=options["parameters"], file=options["parameters_file"])
+    subject = read_subject(
+        path,
+        parameters=options["parameters"],
+        parameters_file=options["parameters_file"],
+        extension=options.get("extension"),
+        external_payload=options.get("external_payload"),
+    )
+    package, parameters = subject.package, subject.values
+    given: dict[str, Any] = {name: options[name] for name in MACHINE_OPTIONS if name in options}
+    machine, told = with_settings(machine_request(**given), subject)
     from harness.image import catalog
 
     recipe = catalog.load(machine.image).recipe
-    plan = make_plan(package, parameters, os=recipe.os, instance=machine.instance)
-    warnings = [*parameters.warnings, *missing_tags(package, recipe.tags, machine.image, strict=options["strict"])]
+    plan = plan_events(
+        subject,
+        os=recipe.os,
+        instance=machine.instance,
+        events=options.get("events", ("deploy",)),
+        pattern_defaults=options.get("pattern_defaults", "recorded"),
+        strict=True,
+    )
+    require_payload(package)
+    warnings = [*subject.warnings, *told, *missing_tags(package, recipe.tags, machine.image, strict=options["strict"])]
     warnings += changed_values(package, parameters, plan)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", package.name).strip("-.")[:40] or "extension"
     name = f"{stamp}-{slug}-{secrets.token_hex(3)}"
     return RunRequest(
-        machine=machine,
+        machine=dataclasses.replace(machine, cold=options.get("cold", False)),
         package=package,
         plan=plan,
         output=options["output"] or Path("vmrole-runs") / name,
@@ -106,9 +103,65 @@ def prepare(path: Path, **options: Any) -> Any:
         strict=options["strict"],
         allow_unexecuted=options["allow_unexecuted"],
         timeout=options["timeout"],
-        secrets=(*parameters.secrets, *machine.secrets, *as_the_agent_splits(parameters.secrets)),
+        secrets=(*subject.secrets, *machine.secrets, *as_the_agent_splits(subject.secrets)),
         warnings=tuple(warnings),
     )
+
+
+def with_settings(machine: Any, subject: Subject) -> tuple[Any, list[str]]:
+    """``machine`` with what the definition of ``subject`` says of it where no option says otherwise, and warnings.
+
+    The machine stays in UTC whatever time zone the definition has (seed 000: "You must not change this setting").
+    """
+    settings = subject.machine
+    if settings is None:
+        return machine, []
+    from harness.run.answer import hash_password
+    from harness.run.request import NAME_PATTERN
+
+    changes: dict[str, Any] = {}
+    warnings = []
+    if machine.memory_mb is None and settings.memory_mb:
+        changes["memory_mb"] = settings.memory_mb
+    if settings.cpus and not explicit("cpus"):
+        changes["cpus"] = settings.cpus
+    if machine.computer_name == NAME_PATTERN and settings.computer_name_pattern:
+        changes["computer_name"] = checked_name(settings.computer_name_pattern, machine.instance)
+    if machine.administrator_password is None and settings.admin_password:
+        hash_password(settings.admin_password)
+        changes["administrator_password"] = settings.admin_password
+    if settings.time_zone and settings.time_zone not in ("UTC", "Etc/UTC"):
+        warnings.append(f"timezone-kept-utc: the definition asks for {settings.time_zone!r}, the machine stays in UTC")
+    if settings.domain:
+        warnings.append(f"the machine does not join the domain {settings.domain!r}: there is none here")
+    if settings.data_disks:
+        warnings.append(f"the {len(settings.data_disks)} data disks of the definition are not attached")
+    return dataclasses.replace(machine, **changes), warnings
+
+
+def checked_name(pattern: str, instance: int) -> str:
+    """``pattern`` if the name it makes can be a computer's."""
+    import random
+
+    from harness.run.answer import check_computer_name, computer_name
+
+    check_computer_name(computer_name(pattern, instance, random.Random(0)))
+    return pattern
+
+
+def explicit(option: str) -> bool:
+    """Whether the user gave ``option`` on the command line of this process."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+
+
+def require_payload(package: Any) -> None:
+    """Raises PackageError when a file of the external payload is missing or another one than was declared."""
+    wrong = next((f for f in package.findings if f.code in ("external-missing", "external-hash")), None)
+    if wrong:
+        place = ":".join(str(part) for part in (wrong.file, wrong.line, wrong.column) if part)
+        hint = "put it into a folder and name that with --external-payload DIR"
+        raise PackageError(f"{place}: {wrong.sentence}", hint=hint)
 
 
 def missing_tags(package: Any, tags: tuple[str, ...], image: str, *, strict: bool) -> list[str]:

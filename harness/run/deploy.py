@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import secrets
 import shutil
@@ -36,6 +37,9 @@ PHASES = ("boot", "connect", "read-back")
 
 _BOOT_SECONDS = {"kvm": 60.0, "tcg": 300.0}
 """From power-on to the ready marker. Emulated guests are 3-7 times slower, and the host may be busy."""
+
+SETTINGS = "/var/lib/vmrole/configuration-settings.json"
+"""Where programs in the guest find the values of the service configuration's settings: one JSON object, for root."""
 
 _PAYLOAD = "/var/lib/vmrole/payload"
 _SSH = 22
@@ -151,6 +155,10 @@ def deploy(
             guest = _connect(machine, freeze, identity, limit)
             stack.callback(guest.close)
             machine.eject()
+            if request.settings:
+                # The seed's runtime APIs give them to programs; here they are a file.
+                text = json.dumps(dict(request.settings), indent=1, ensure_ascii=False).encode()
+                guest.put(text, SETTINGS, deadline=limit)
         if reading_back:
             with bus.phase("read-back", awaits="the guest to tell what it became"):
                 _read_back(guest, identity, bus, limit)

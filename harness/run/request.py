@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -39,6 +40,9 @@ class MachineRequest:
     local_resources: tuple[LocalResource, ...] = ()
     instance: int = 1
     connect: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Configuration settings of the service configuration."""
+    secret_settings: tuple[str, ...] = field(default=(), repr=False)
     cold: bool = False
     """Boot from power-on instead of forking a template."""
 
@@ -51,7 +55,11 @@ class MachineRequest:
     @property
     def secrets(self) -> tuple[str, ...]:
         own = (self.administrator_password,) if self.administrator_password else ()
-        return own + tuple(secret for certificate in self.certificates for secret in certificate.secrets)
+        return (
+            own
+            + self.secret_settings
+            + tuple(secret for certificate in self.certificates for secret in certificate.secrets)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ _STATES = {
 }
 _PORT_TRIES = 20
 _PR_SET_CHILD_SUBREAPER = 36
+_KILL_SECONDS = 10
 _SEND_SECONDS = 60
 """How long a guest may take no byte off its channel before the connection counts as broken."""
 
@@ -67,7 +68,7 @@ class LibvirtMachine:
         self._medium: str | None = None
         self._endpoints: dict[int, tuple[str, int]] = {}
         self._undo = contextlib.ExitStack()
-        self._pid: int | None = None
+        self._process: _Process | None = None
         self.console = ConsoleRecorder()
 
     @property
@@ -86,7 +87,7 @@ class LibvirtMachine:
             self._domain = self._connection.raw.createXML(xml, flags)
             self._attach_console()
             if self._connection.embed:
-                self._pid = _pid_of(self._connection.folder.path, self.name)
+                self._process = _Process.of(self._connection.folder.path, self.name)
             if state:
                 monitor.load_state(self._domain, state, deadline)
             self._domain.resume()
@@ -232,12 +233,11 @@ class LibvirtMachine:
         domain, self._domain = self._domain, None
         if domain is None:
             return
-        if self._pid and flags & libvirt.VIR_DOMAIN_DESTROY_GRACEFUL:
-            # libvirt waits for the process to be reaped, and it is our child since its parent daemonised it.
-            threading.Thread(target=_reap, args=(self._pid,), daemon=True).start()
-        elif self._pid:
-            # Nothing of it is wanted any more, and libvirt looks only every 0.2 s whether a process has gone.
-            _kill(self._pid)
+        if self._process and not flags & libvirt.VIR_DOMAIN_DESTROY_GRACEFUL and self._process.kill():
+            # Nothing of it was wanted any more. libvirt notices by itself that the domain is gone; asked to destroy it,
+            # it would look only every 0.2 s whether the process has ended.
+            self.console.close()
+            return
         try:
             domain.destroyFlags(flags)
         except libvirt.libvirtError as error:
@@ -326,23 +326,43 @@ def _adopting_orphans(connection: Connection) -> Iterator[None]:
         prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def _kill(pid: int) -> None:
-    """Kill and reap a child of ours; a process that is another's, or gone, is left alone."""
-    try:
-        if os.waitpid(pid, os.WNOHANG) == (0, 0):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-    except ChildProcessError:
-        return
+class _Process:
+    """The QEMU of a machine, which is our child since its parent daemonised it.
 
+    It is reaped as soon as it ends: libvirt takes a process that is not reaped for one that runs.
+    """
 
-def _reap(pid: int) -> None:
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._handle: int | None = os.pidfd_open(pid)
+        self._handling = threading.Lock()
+        self._ended = threading.Event()
+        self._ours = True
+        threading.Thread(target=self._reap, name="qemu", daemon=True).start()
 
-
-def _pid_of(root: Path, name: str) -> int | None:
-    try:
-        return int((root / "run/qemu" / f"{name}.pid").read_text())
-    except (OSError, ValueError):
+    @classmethod
+    def of(cls, root: Path, name: str) -> _Process | None:
+        """None when libvirt has not written whose process the domain is, or that one has ended."""
+        with contextlib.suppress(OSError, ValueError):
+            return cls(int((root / "run/qemu" / f"{name}.pid").read_text()))
         return None
+
+    def kill(self) -> bool:
+        """Kill it and wait for its end; False for a process that is not our child."""
+        with self._handling, contextlib.suppress(ProcessLookupError):
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        self._ended.wait(_KILL_SECONDS)
+        return self._ours and self._ended.is_set()
+
+    def _reap(self) -> None:
+        try:
+            os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            self._ours = False
+        finally:
+            with self._handling:
+                handle, self._handle = self._handle, None
+            if handle is not None:
+                os.close(handle)
+            self._ended.set()
