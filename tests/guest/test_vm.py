@@ -17,9 +17,9 @@ from harness.run.answer import LocalResource
 from harness.run.certificates import load_certificate
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import Event, EventBus, SpecializationRead
+from harness.run.host import find_image, hypervisor
 from harness.run.readback import read_back
 from harness.run.request import MachineRequest
-from harness.run.host import find_image, hypervisor
 from tests.run.test_certificates import make, write
 
 pytestmark = pytest.mark.vm
@@ -96,7 +96,9 @@ def test_automatic_updates_that_still_run_are_seen(machine: Deployed) -> None:
     done = machine.guest.run(["sh", "-c", script], deadline=Deadline(60))
     assert (done.exit_code, done.stderr) == (0, b"")
     try:
-        seen = read_back(machine.guest, machine.answer, host_key=machine.identity.host_key.public, deadline=Deadline(60))
+        seen = read_back(
+            machine.guest, machine.answer, host_key=machine.identity.host_key.public, deadline=Deadline(60)
+        )
         assert {one.name: one.observed for one in seen if not one.ok} == {"automatic-updates": "on: apt-daily.timer"}
     finally:
         machine.guest.run(["systemctl", "stop", "apt-daily.timer"], deadline=Deadline(60))

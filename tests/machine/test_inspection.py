@@ -17,9 +17,9 @@ from harness.run.answer import LocalResource
 from harness.run.certificates import load_certificate
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
+from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
 from harness.run.request import MachineRequest
-from harness.run.host import find_image, hypervisor
 from tests.run.test_certificates import make, write
 
 pytestmark = pytest.mark.vm

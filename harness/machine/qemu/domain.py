@@ -35,6 +35,8 @@ class DomainFiles:
     """File with the guest's RAM; None for anonymous memory."""
     incoming: bool = False
     """Whether it is a fork: ``ram`` is mapped privately, and the device state comes by the monitor."""
+    firmware: str | None = None
+    """File with the firmware; None for where QEMU has it."""
 
 
 def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
@@ -149,6 +151,11 @@ def _memory(spec: MachineSpec, files: DomainFiles) -> list[str]:
     backend = f"memory-backend-file,id=vmrole.ram,size={size},mem-path={files.ram.replace(',', ',,')},share={share}"
     arguments = ["-object", backend, "-machine", "memory-backend=vmrole.ram"]
     arguments += ["-global", "migration.send-configuration=off"]
+    if files.firmware:
+        # Firmware in read-only memory is part of what an incoming guest is sent, and is not in the state of devices: a
+        # fork would have none when it reboots. A flash chip reads its file at every start.
+        firmware = files.firmware.replace(",", ",,")
+        arguments += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={firmware}"]
     return [*arguments, "-incoming", "defer"] if files.incoming else arguments
 
 

@@ -15,7 +15,7 @@ from harness.machine.host import check_means
 from harness.machine.protocol import Accelerator, FreezePoint, MachineSpec, Origin
 from harness.machine.qemu.connection import Connection, connect
 from harness.machine.qemu.domain import DomainFiles, domain_xml
-from harness.machine.qemu.forks import Forks
+from harness.machine.qemu.forks import Forks, firmware
 from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
 from harness.machine.qemu.storage import LocalFiles, Volumes, storage_for
 from harness.machine.qemu.tunnel import is_this_host
@@ -111,6 +111,8 @@ class LibvirtHypervisor:
             return "forks are made by the in-process driver only"
         if image.recipe.freeze_point != "awaiting-instance" or needed - set(image.recipe.renews):
             return f"the image {image.recipe.name} cannot renew itself after a fork"
+        if firmware() is None:
+            return "QEMU's firmware bios-256k.bin is not where this is known to be"
         if self.accelerator(image).kind != "tcg":
             return "forks with KVM were never tried"
         return None

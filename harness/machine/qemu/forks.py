@@ -24,6 +24,12 @@ from harness.machine.templates import Template, TemplateStore
 from harness.state import give_to_qemu
 
 _MAKE_SECONDS = 300.0
+_FIRMWARE = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin", "/usr/share/qemu-kvm/bios-256k.bin")
+
+
+def firmware() -> str | None:
+    """The file of QEMU's own firmware (SeaBIOS), None when this host has it elsewhere."""
+    return next((path for path in _FIRMWARE if Path(path).is_file()), None)
 
 
 class Forks:
@@ -63,7 +69,7 @@ class Forks:
         machine = new_machine(self._connection, self._storage, spec, origin)
         try:
             disk = self._storage.overlay_on(spec.name, str(template.disk), "qcow2", deadline=deadline)
-            files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True)
+            files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True, firmware=firmware())
             machine.start(files, domain_xml(spec, files, kvm=False), state=template.state, deadline=deadline)
             freeze.greet(machine, deadline=deadline)
         except BaseException:
@@ -85,7 +91,7 @@ class Forks:
                 disk = self._storage.overlay_on(
                     spec.name, str(spec.image.disk), "raw", deadline=deadline, path=work / "disk.qcow2"
                 )
-                files = replace(self._files(spec, disk), ram=str(ram))
+                files = replace(self._files(spec, disk), ram=str(ram), firmware=firmware())
                 machine.start(files, domain_xml(spec, files, kvm=False), deadline=deadline)
                 freeze.reach(machine, deadline=deadline)
                 machine.freeze(work / "state")
@@ -115,7 +121,7 @@ class Forks:
     def _key(self, spec: MachineSpec) -> str:
         """The whole domain without names, paths and ports, the image as it was built, and the program QEMU."""
         plain = replace(spec, name="template", medium=None)
-        files = DomainFiles("qemu", "kernel", "initrd", "disk", None, "console", "channel", "ram")
+        files = DomainFiles("qemu", "kernel", "initrd", "disk", None, "console", "channel", "ram", firmware=firmware())
         emulator = Path(self._connection.emulator or "").stat()
         parts = [domain_xml(plain, files, kvm=False), spec.image.key, spec.image.built, spec.image.disk]
         parts += [emulator.st_size, emulator.st_mtime_ns]
