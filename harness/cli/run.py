@@ -74,6 +74,7 @@ def carry_out(request: RunRequest, *, as_json: bool) -> NoReturn:
 
 def prepare(path: Path, **options: Any) -> RunRequest:
     """A complete RunRequest, with everything that can be wrong before a machine is started found out."""
+    from harness.cli.again import again
     from harness.run.request import RunRequest
 
     subject = read_subject(
@@ -114,6 +115,8 @@ def prepare(path: Path, **options: Any) -> RunRequest:
         timeout=options["timeout"],
         secrets=(*subject.secrets, *machine.secrets, *as_the_agent_splits(subject.secrets)),
         warnings=tuple(warnings),
+        case=options.get("case", ""),
+        again=again(path, parameters, machine, options),
         checkpoints=not options.get("no_checkpoints", False),
         how=how_again(path, subject, machine, options),
     )

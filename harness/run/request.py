@@ -46,6 +46,8 @@ class MachineRequest:
     secret_settings: tuple[str, ...] = field(default=(), repr=False)
     cold: bool = False
     """Boot from power-on instead of forking a template."""
+    image_key: str | None = None
+    """The only build of the image that will do; None is whichever is there."""
 
     @property
     def all_local_resources(self) -> tuple[LocalResource, ...]:
@@ -79,6 +81,10 @@ class RunRequest:
     timeout: float | None = None
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    case: str = ""
+    """What tells this run from others of the same package, e.g. the scenario that asked for it."""
+    again: tuple[str, ...] = ()
+    """The command line that asks for exactly this; without secrets."""
     checkpoints: bool = True
     """Whether the machine is saved before each step, where that can be."""
     how: Mapping[str, Any] = field(default_factory=dict, repr=False)
