@@ -44,6 +44,8 @@ def again(path: Path, values: Parameters, machine: MachineRequest, options: Mapp
     secret = {name for name in (*values.masked, *(item.name for item in values.declared if item.secret))}
     for assignment in options.get("parameters", ()):
         words += ["-p", _assignment(assignment, secret)]
+    for name, value in (options.get("given") or {}).items():
+        words += ["-p", f"{name}=@{name}.secret" if name in secret else f"{name}={_text(value)}"]
     for name, flag in _REPEATED.items():
         for value in options.get(name, ()):
             words += [flag, str(value)]
@@ -67,6 +69,11 @@ def _assignment(text: str, secret: set[str]) -> str:
     if name not in secret or value.startswith(("@", "env:")):
         return text
     return f"{name}=@{name}.secret"
+
+
+def _text(value: object) -> str:
+    """A JSON value as the command line takes it."""
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
 def _shown(path: Path) -> str:

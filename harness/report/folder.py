@@ -70,6 +70,12 @@ class RunFolder:
     def verdict(self) -> str:
         return str(self.result["verdict"])
 
+    @property
+    def scenario_failed(self) -> str:
+        """Why the test that asked for the run failed, "" when it did not."""
+        ended = self.first("scenario-ended")
+        return "" if ended.get("ok", True) else str(ended.get("told") or "it does not say why")
+
 
 def read_run(directory: Path) -> RunFolder | None:
     """The run in ``directory``, None when there is none that can be read."""

@@ -108,6 +108,7 @@ def render(run: RunFolder, masker: Masker) -> str:
         ),
         extension=masked(page.clean(f"{run.extension} {run.version}".strip()), masker),
         case=masked(page.clean(run.case), masker),
+        scenario=masked(page.clean(run.scenario_failed), masker),
         seconds=run.seconds,
         exit_code=run.first("run-finished").get("exit_code"),
         again=masked(page.clean(run.first("run-repeatable")), masker),

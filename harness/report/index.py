@@ -116,7 +116,11 @@ def render(runs: Sequence[Shown], *, title: str) -> str:
         "index.html.j2",
         title=title,
         said=_said(cells, bad),
-        tone="good" if not bad else "bad" if any(c.last.verdict in ("failed", "error") for c in bad) else "open",
+        tone="good"
+        if not bad
+        else "bad"
+        if any(c.last.verdict in ("failed", "error", "scenario") for c in bad)
+        else "open",
         images=images,
         rows=rows,
         runs=listed,
@@ -154,14 +158,20 @@ def _shown(run: RunFolder, folder: Path, fresh: bool) -> Shown:
         case=printable(run.case),
         image=printable(str(image.get("name") or "no image")),
         image_key=printable(str(image.get("key") or "")),
-        verdict=run.verdict if run.verdict in (*_GOOD, "incomplete", "failed", "error") else "interrupted",
+        verdict=_verdict(run),
         blame=printable(str(result.get("blame") or "")),
-        summary=printable(str(result.get("summary") or "")),
+        summary=printable(run.scenario_failed or str(result.get("summary") or "")),
         started=printable(str(result.get("started") or "")),
         seconds=run.seconds,
         link=link,
         fresh=fresh,
     )
+
+
+def _verdict(run: RunFolder) -> str:
+    if run.verdict in _GOOD:
+        return "scenario" if run.scenario_failed else run.verdict
+    return run.verdict if run.verdict in ("incomplete", "failed", "error") else "interrupted"
 
 
 def _cell(runs: Sequence[Shown]) -> Cell | None:

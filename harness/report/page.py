@@ -34,8 +34,17 @@ VERDICTS = {
     "failed": ("\u2715", "Failed"),
     "error": ("\u2715", "Error"),
     "interrupted": ("\u2013", "Interrupted"),
+    "scenario": ("\u2715", "Scenario failed"),
 }
-TONES = {"succeeded": "good", "warnings": "warn", "incomplete": "open", "failed": "bad", "error": "bad"}
+"""Sign and words for what became of a run; the last is one that is well while the test that asked for it is not."""
+TONES = {
+    "scenario": "bad",
+    "succeeded": "good",
+    "warnings": "warn",
+    "incomplete": "open",
+    "failed": "bad",
+    "error": "bad",
+}
 """Verdict -> class; the rest is ``mute``."""
 
 

@@ -172,6 +172,14 @@ class ScenarioActed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioEnded(Event):
+    """The test that asked for the run is over; ``told`` is why it failed."""
+
+    ok: bool
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRepeatable(Event):
     """How to do it again: the command that does exactly the same, and the one that goes on before the step that went
     wrong. Both are to be pasted into a shell; where a secret stood, they name a file that does not exist yet."""

@@ -83,6 +83,15 @@ class Role:
     def steps(self) -> tuple[StepResult, ...]:
         return tuple(step for instance in self.recorder.instances for step in instance.steps)
 
+    def how_again(self) -> tuple[str, str]:
+        """The command that does the same again with the very build of the image, "" where it is not known, and the one
+        that goes on before the step that went wrong, "" where none does."""
+        words = list(self.request.again)
+        image = self.result.image
+        if image and "--image" in words:
+            words[words.index("--image") + 1] = f"{image.name}@{image.key}"
+        return shlex.join(words), shlex.join(self.replay)
+
     def mask(self, data: bytes) -> bytes:
         return self.masker.bytes(data)
 
@@ -134,18 +143,10 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     conclusion = role.conclusion
     role._conclusion = conclusion
     if request.again and conclusion.verdict is not Verdict.succeeded:
-        bus.emit(_repeatable(role))
+        command, replay = role.how_again()
+        bus.emit(RunRepeatable(command=command, replay=replay))
     seconds = round(time.monotonic() - began, 3)
     bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code, seconds=seconds))
-
-
-def _repeatable(role: Role) -> RunRepeatable:
-    """The same again, with the very build of the image; and from the step that went wrong, where that can be."""
-    words = list(role.request.again)
-    image = role.result.image
-    if image and "--image" in words:
-        words[words.index("--image") + 1] = f"{image.name}@{image.key}"
-    return RunRepeatable(command=shlex.join(words), replay=shlex.join(role.replay))
 
 
 def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
