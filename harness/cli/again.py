@@ -45,7 +45,7 @@ def again(path: Path, values: Parameters, machine: MachineRequest, options: Mapp
     for assignment in options.get("parameters", ()):
         words += ["-p", _assignment(assignment, secret)]
     for name, value in (options.get("given") or {}).items():
-        words += ["-p", f"{name}=@{name}.secret" if name in secret else f"{name}={_text(value)}"]
+        words += ["-p", _value(name, value, secret)]
     for name, flag in _REPEATED.items():
         for value in options.get(name, ()):
             words += [flag, str(value)]
@@ -71,9 +71,12 @@ def _assignment(text: str, secret: set[str]) -> str:
     return f"{name}=@{name}.secret"
 
 
-def _text(value: object) -> str:
-    """A JSON value as the command line takes it."""
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+def _value(name: str, value: object, secret: set[str]) -> str:
+    """A JSON value as the command line takes it; it has no way to say that one begins with @."""
+    text = str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+    if name in secret:
+        return f"{name}=@{name}.secret"
+    return f"{name}=@{name}.value" if text.startswith(("@", "env:")) else f"{name}={text}"
 
 
 def _shown(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from harness.errors import HostError, VmRoleError
+from harness.machine.protocol import Accelerator
 from harness.masking import Masker
 from harness.plan import Plan
 from harness.run.deploy import Deployed
@@ -196,14 +197,8 @@ class VmRole:
             left = [step for step in steps if step.outcome is Outcome.not_executable]
             told = "; ".join(f"{step.id} ({step.finding})" if step.finding else step.id for step in left)
             scene.lacking(f"the run is incomplete: {told}")
-        deployed = scene.roles[-1].deployed
-        there = {str(able) for able in deployed.machine.capabilities} if deployed else set()
-        if result.accelerator:
-            there.add(result.accelerator.kind)
-        missing = [need for need in scene.needs if need not in there]
-        if missing:
-            why = f": {result.accelerator.reason}" if result.accelerator and {"kvm", "tcg"} & set(missing) else ""
-            scene.lacking(f"the hypervisor lacks {', '.join(missing)}{why}")
+        if deployed := scene.roles[-1].deployed:
+            _require(scene, deployed, result.accelerator)
 
 
 @contextlib.contextmanager
@@ -250,12 +245,20 @@ def machine_alone(scene: Scene) -> Iterator[ScenarioGuest]:
             )
         except HostError as error:
             scene.lacking(f"this host cannot run it: {error}")
-        there = {str(able) for able in deployed.machine.capabilities}
-        if accelerator := recorder.result().accelerator:
-            there.add(accelerator.kind)
-        if missing := [need for need in scene.needs if need not in there]:
-            scene.lacking(f"the hypervisor lacks {', '.join(missing)}")
+        _require(scene, deployed, recorder.result().accelerator)
         yield ScenarioGuest(deployed, bus)
+
+
+def _require(scene: Scene, deployed: Deployed, accelerator: Accelerator | None) -> None:
+    """End the test when the hypervisor lacks something that it was marked with."""
+    __tracebackhide__ = True
+    there = {str(able) for able in deployed.machine.capabilities}
+    there |= {"fork"} if deployed.machine.origin.forked else set()
+    there |= {accelerator.kind} if accelerator else set()
+    missing = [need for need in scene.needs if need not in there]
+    if missing:
+        why = f": {accelerator.reason}" if accelerator and {"kvm", "tcg"} & set(missing) else ""
+        scene.lacking(f"the hypervisor lacks {', '.join(missing)}{why}")
 
 
 def _scenario_phase(role: Role, stack: contextlib.ExitStack) -> None:
