@@ -80,6 +80,7 @@ class Recording:
         self._folder = folder
         self._most = most
         self._steps: list[Checkpoint] = []
+        self._taken = 0
 
     @property
     def steps(self) -> tuple[Checkpoint, ...]:
@@ -93,7 +94,8 @@ class Recording:
 
     def take(self, machine: Source, step: str) -> bool:
         """Save ``machine`` before ``step``; False when that alone is more than all may take. Raises what it raises."""
-        taken = Checkpoint(step, self._folder / f"{len(list(self._folder.iterdir())):03d}", self._folder / _LAYERS)
+        self._taken += 1
+        taken = Checkpoint(step, self._folder / f"{self._taken:03d}", self._folder / _LAYERS)
         for folder in (taken.layers, taken.folder):
             make_private(folder)
         try:
