@@ -247,7 +247,7 @@ def _keep_checkpoints(role: Role) -> None:
     wrong = [step for step in role.steps if step.outcome in _WRONG]
     if recording is None or role.deployed is None or isinstance(role.error, KeyboardInterrupt):
         return
-    if not wrong and role.error is None:
+    if not wrong and role.error is None and not role.keep_anyway:
         return
     from harness.run.replay import facts_of
 
