@@ -119,15 +119,22 @@ def render(run: RunFolder, masker: Masker) -> str:
         console=console,
         files=_files(run.directory, masker),
         counts=_counts(result),
+        shown_outcome=shown_outcome,
         **facts,
     )
 
 
 def _counts(result: dict[str, Any]) -> list[tuple[str, int]]:
     """Outcome and number, the worst first."""
-    order = ("failed", "timed_out", "not_executable", "warned", "skipped", "succeeded", "not_applicable")
-    steps = [step["outcome"] for instance in result["instances"] for step in instance["steps"]]
+    order = ("failed", "timed_out", "cut_off", "not_executable", "warned", "skipped", "succeeded", "not_applicable")
+    steps = [shown_outcome(step) for instance in result["instances"] for step in instance["steps"]]
     return [(outcome, steps.count(outcome)) for outcome in order if outcome in steps]
+
+
+def shown_outcome(step: dict[str, Any]) -> str:
+    """A step that failed without an exit code was cut off by what ended the run."""
+    cut = step["outcome"] == "failed" and step["exit_code"] is None
+    return "cut_off" if cut else str(step["outcome"])
 
 
 def _evidence(result: dict[str, Any], directory: Path, masker: Masker) -> Evidence | None:

@@ -8,7 +8,7 @@ it are pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,7 +31,7 @@ _SLOWEST = 5
 """So many of the steps that went well are named among many."""
 _LOUD = ("failed", "timed_out", "warned")
 _NAME_LINE = 15.0
-_LONGEST_NAME = 34
+_LONGEST_NAME = 48
 _SMALLEST = 0.3
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 _MOST_TICKS = 8
@@ -50,6 +50,8 @@ class Label:
     wide: bool = False
     loud: bool = False
     """Whether it names something that went wrong."""
+    short: str = ""
+    """What stands there instead on narrow screens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,20 +233,23 @@ def _telling(steps: Sequence[_Span], row: float) -> set[int]:
 def _beside(name: str, took: str, left: float, width: float, *, inside: bool, loud: bool) -> Label:
     """The name of a step's bar: in it where it fits, else on the side that has more room, shortened to that."""
     text = f"{name} {took}"
+    after = 100 - left - width
     if inside and _fits(text, width, NARROW):
         return Label(text, left, 6, "start", inside=True)
-    after = 100 - left - width
-    if _fits(text, after, NARROW) or after >= left:
-        return Label(_shortened(name, took, after), left + width, 6, "start", loud=loud)
-    if _fits(text, left, NARROW) or left >= width:
-        return Label(_shortened(name, took, left), left, -6, "end", loud=loud)
-    return Label(_shortened(name, took, width), left, 6, "start", inside=True)
+    if _fits(text, after, NARROW) or after >= max(left, width if inside else 0):
+        return _shortened(name, took, after, Label("", left + width, 6, "start", loud=loud))
+    if not inside or _fits(text, left, NARROW) or left >= width:
+        return _shortened(name, took, left, Label("", left, -6, "end", loud=loud))
+    return _shortened(name, took, width, Label("", left, 6, "start", inside=True))
 
 
-def _shortened(name: str, took: str, room: float) -> str:
-    """Name and duration in ``room`` percent of a phone's width, the name without its end where it has to be."""
-    letters = max(6, int((room * NARROW / 100 - 10) / _LETTER) - len(took) - 1)
-    return f"{_cut(name, min(letters, _LONGEST_NAME))} {took}"
+def _shortened(name: str, took: str, room: float, label: Label) -> Label:
+    """Name and duration in ``room`` percent of the width, the name without its end where that has to be."""
+    texts = []
+    for screen in (WIDE, NARROW):
+        letters = max(6, int((room * screen / 100 - 10) / _LETTER) - len(took) - 1)
+        texts.append(f"{_cut(name, min(letters, _LONGEST_NAME))} {took}")
+    return replace(label, text=texts[0], short=texts[1] if texts[1] != texts[0] else "")
 
 
 def _fits(text: str, width: float, screen: int) -> bool:

@@ -167,7 +167,7 @@ def failure(directory: Path) -> Path:
                 stderr="\x1b[33mwarning:\x1b[0m no host name given, using localhost\n"),
             ran("script-app-site-start", Outcome.failed, 6.1, exit_code=3,
                 command="/usr/bin/systemctl start nginx --wait",
-                finding="exit code 3 matches the failure pattern [1-9][0-9]*",
+                finding="its standard error matches the failure pattern emerg",
                 stdout="starting nginx\n",
                 stderr="nginx: [emerg] bind() to 0.0.0.0:80 failed (98: Address already in use)\n"
                 "nginx: [emerg] still could not bind()\n"

@@ -40,7 +40,7 @@ FAINT = """
     let behind = e;
     while (behind && !seen(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
     let ground = getComputedStyle(behind || document.body).backgroundColor;
-    if (drawn && e.classList.contains("in")) ground = getComputedStyle(e.previousElementSibling).fill;
+    if (drawn && e.classList.contains("in")) ground = getComputedStyle(e.closest(".bar").querySelector("rect")).fill;
     const [a, b] = [light(drawn ? style.fill : style.color), light(ground)].sort((x, y) => y - x);
     const ratio = (a + .05) / (b + .05);
     if (ratio < 4.5) faint.push(`${walker.currentNode.data.trim().slice(0, 30)} in ${e.localName}.${e.className.baseVal ?? e.className}: ${ratio.toFixed(2)}`);

@@ -56,7 +56,7 @@ def test_no_name_lies_on_another_nor_outside_of_a_phone(count: int) -> None:
     assert middles and all(b - a >= 12 for a, b in itertools.pairwise(middles))
     for bar in picture.steps.bars:
         if bar.label and not bar.label.inside:
-            width = len(bar.label.text) * 6.2 * 100 / NARROW
+            width = len(bar.label.short or bar.label.text) * 6.2 * 100 / NARROW
             room = 100 - bar.label.x if bar.label.anchor == "start" else bar.label.x
             assert width <= room + 1, bar
 
