@@ -149,12 +149,10 @@ def _vmrole_scene(
     network = item.get_closest_marker("network") is not None
     if network and not _has_route():
         _lacking(config, "no network: this host has no default route")
-    name = re.sub(rf"[\[-]{re.escape(vmrole_image)}(?=[\]-])", "", item.name).replace("[]", "").removesuffix("[")
-    name = name if name.count("[") == name.count("]") else name.rstrip("]")
     with contextlib.ExitStack() as stack:
         scene = Scene(
             folder=request.path.parent,
-            case=f"{request.path.stem}::{name}",
+            case=f"{request.path.stem}::{_case(item.name, vmrole_image)}",
             image=vmrole_image,
             connect=config.getoption("--vmrole-connect"),
             keep=config.getoption("--vmrole-keep"),
@@ -168,6 +166,13 @@ def _vmrole_scene(
         item.stash[_SCENE] = scene
         yield scene
         scene.ended(item.stash.get(_FAILURE, None))
+
+
+def _case(name: str, image: str) -> str:
+    """A test's name without the image in it, which runs on other images have elsewhere."""
+    function, _, ids = name.partition("[")
+    left = re.sub(rf"(^|-){re.escape(image)}(?=-|$)", "", ids.removesuffix("]")).lstrip("-")
+    return f"{function}[{left}]" if left else function
 
 
 def _lacking(config: pytest.Config, what: str) -> NoReturn:

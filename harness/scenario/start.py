@@ -184,21 +184,12 @@ class VmRole:
             scene.lacking(f"this host cannot run it: {role.error}")
         if role.error and not (isinstance(role.error, VmRoleError) and role.error.blame == "extension"):
             raise role.error.with_traceback(None) from None
-        self._check(role.result, allow_unexecuted)
+        if not allow_unexecuted:
+            require_executed(role.result, scene.lacking)
+        if role.deployed:
+            _require(scene, role.deployed, role.result.accelerator)
         _scenario_phase(role, scene.stack)
         return scenario
-
-    def _check(self, result: RunResult, allow_unexecuted: bool) -> None:
-        """End the test when the machine is not what it needs, or could not execute everything."""
-        __tracebackhide__ = True
-        scene = self._scene
-        if result.verdict is Verdict.incomplete and not allow_unexecuted:
-            steps = [step for instance in result.instances for step in instance.steps]
-            left = [step for step in steps if step.outcome is Outcome.not_executable]
-            told = "; ".join(f"{step.id} ({step.finding})" if step.finding else step.id for step in left)
-            scene.lacking(f"the run is incomplete: {told}")
-        if deployed := scene.roles[-1].deployed:
-            _require(scene, deployed, result.accelerator)
 
 
 @contextlib.contextmanager
@@ -247,6 +238,16 @@ def machine_alone(scene: Scene) -> Iterator[ScenarioGuest]:
             scene.lacking(f"this host cannot run it: {error}")
         _require(scene, deployed, recorder.result().accelerator)
         yield ScenarioGuest(deployed, bus)
+
+
+def require_executed(result: RunResult, lacking: Callable[[str], object]) -> None:
+    """Name the steps that could not be executed here."""
+    __tracebackhide__ = True
+    if result.verdict is Verdict.incomplete:
+        steps = [step for instance in result.instances for step in instance.steps]
+        left = [step for step in steps if step.outcome is Outcome.not_executable]
+        told = "; ".join(f"{step.id} ({step.finding})" if step.finding else step.id for step in left)
+        lacking(f"the run is incomplete: {told}")
 
 
 def _require(scene: Scene, deployed: Deployed, accelerator: Accelerator | None) -> None:

@@ -3,19 +3,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.machine.slots import processors
+from harness.pytest_plugin import _case
+from harness.run.result import InstanceResult, Outcome, RunResult, StepResult, Verdict
+from harness.scenario.start import require_executed
 from tests.conftest import REPOSITORY, SAMPLES, guests
 
 pytestmark = pytest.mark.vm
@@ -67,6 +74,55 @@ def session(folder: Path, scenarios: str, *arguments: str) -> Session:
     )
     assert (folder / "junit.xml").exists(), done.stdout
     return Session(done.returncode, done.stdout, ET.parse(folder / "junit.xml").getroot(), folder / "runs")
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [
+        ("test_x", "test_x"),
+        ("test_x[debian-12]", "test_x"),
+        ("test_x[debian-12-80]", "test_x[80]"),
+        ("test_x[80-debian-12]", "test_x[80]"),
+        ("test_x[a-debian-12-b]", "test_x[a-b]"),
+        ("test_x[debian-123]", "test_x[debian-123]"),
+        ("test_x[my-debian-12x]", "test_x[my-debian-12x]"),
+    ],
+)
+def test_cases_are_the_same_on_all_images(name: str, case: str) -> None:
+    assert _case(name, "debian-12") == case
+
+
+def test_steps_that_could_not_be_executed_are_named() -> None:
+    """With a result as a run has it; no Linux step is of that kind."""
+    steps = (
+        StepResult("preinstall-1", "x", "script", Outcome.succeeded, exit_code=0),
+        StepResult("msi-1", "x", "script", Outcome.not_executable, finding="no MSI here"),
+        StepResult("msi-2", "x", "script", Outcome.not_executable),
+    )
+    summary, started = "nothing failed", datetime.now(UTC)
+    result = RunResult("r", started, None, None, Verdict.incomplete, None, summary, (InstanceResult("0", steps=steps),))
+    said: list[str] = []
+    require_executed(result, said.append)
+    assert said == ["the run is incomplete: msi-1 (no MSI here); msi-2"]
+    require_executed(dataclasses.replace(result, verdict=Verdict.succeeded), said.append)
+    assert len(said) == 1
+
+
+def test_an_interrupted_session_leaves_nothing(image: str, state_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(
+        f"{_HEAD}from pathlib import Path\ndef test_long(vm_role: VmRole, guest: ScenarioGuest) -> None:\n"
+        f'    role = vm_role({str(SAMPLES / "failing.resext")!r})\n    Path("there").touch()\n'
+        '    role.guest.wait_for_file("/no", timeout=300)\n'
+    )
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--vmrole-output=runs"]
+    process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert Deadline(200).poll(lambda: (tmp_path / "there").exists() or process.poll() is not None or None)
+    assert len(guests(state_folder)) == 2
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 2 and "KeyboardInterrupt" in text, text
+    assert guests(state_folder) == []
+    assert (tmp_path / "runs/test_long-1/report.html").exists()
 
 
 def test_what_an_author_sees(image: str, state_folder: Path, tmp_path: Path) -> None:

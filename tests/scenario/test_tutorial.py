@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY, VMROLE
+from tests.scenario.test_plugin import session
 
 pytestmark = pytest.mark.vm
 
@@ -19,6 +20,13 @@ _TEXT = (REPOSITORY / "docs/tutorial.md").read_text("utf-8")
 # "... into `FILE`:" and a block is a file; a block called sh are commands.
 _BLOCK = re.compile(r"(?:into\s+`(?P<file>[^`]+)`:\n\n)?^```(?P<kind>sh|bash|python)\n(?P<text>.*?)^```$", re.M | re.S)
 _EXITS = re.compile(r"\s+# exits with (\d+)$")
+
+
+def test_the_scenario_of_the_readme(image: str, tmp_path: Path) -> None:
+    source = (REPOSITORY / "README.md").read_text("utf-8").split("```python\n")[1].split("```")[0]
+    assert source.count("\n") <= 10
+    done = session(tmp_path, source)
+    assert done.code == 0 and done.outcomes() == {"test_hello_linux": "passed"}, done.text
 
 
 def test_the_tutorial_works(image: str, tmp_path: Path) -> None:
