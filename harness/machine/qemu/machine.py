@@ -176,7 +176,7 @@ class LibvirtMachine:
     def channel(self) -> Channel:
         """The host's end of the agent's channel."""
         assert self._files is not None and self._files.channel
-        link = socket.socket(socket.AF_UNIX)
+        link = _Link(socket.AF_UNIX)
         self._undo.callback(link.close)
         try:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
@@ -404,6 +404,15 @@ def _adopting_orphans(connection: Connection) -> Iterator[None]:
             _adopting -= 1
             if not _adopting:
                 prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+class _Link(socket.socket):
+    """A socket whose end the other side sees at once, also while a thread of ours reads it."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+        super().close()
 
 
 class _Process:
