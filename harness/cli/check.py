@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.package.findings import one_line
+
 if TYPE_CHECKING:
     from harness.masking import Masker
     from harness.package.definition import Definition
@@ -171,14 +173,14 @@ def _definition(
 def _shown(finding: Finding, document: Document | None, masker: Masker) -> list[str]:
     """``file:line:column: severity: sentence [code]``, the line with a caret below the column, and the hint."""
     place = finding.file if finding.line is None else f"{finding.file}:{finding.line}:{finding.column}"
-    lines = [f"{printable(place)}: {finding.severity}: {printable(finding.sentence)} [{finding.code}]"]
+    lines = [f"{one_line(place)}: {finding.severity}: {one_line(finding.sentence)} [{finding.code}]"]
     if document is not None and finding.line is not None and finding.column is not None:
         text, column = _excerpt(document.line_text(finding.line), finding, masker)
         number = str(finding.line)
         lines.append(f"  {number} | {text}")
         lines.append(f"  {' ' * len(number)} | {' ' * column}^")
     if finding.hint:
-        lines.append(f"    {printable(finding.hint)}")
+        lines.append(f"    {one_line(finding.hint)}")
     return lines
 
 
@@ -188,7 +190,7 @@ def _excerpt(line: str, finding: Finding, masker: Masker) -> tuple[str, int]:
     before, after = line[: finding.column - 1], line[finding.column - 1 :]
     if finding.code == "secret-in-plain-text":  # also one that is too short to be found by its text
         after = '"__**__"'
-    before, after = (printable(masker.text(part)) for part in (before, after))
+    before, after = (one_line(masker.text(part)) for part in (before, after))
     indent = len(before) - len(before.lstrip())
     before = before[indent:]
     if len(before) > _WIDTH // 2:
@@ -204,10 +206,3 @@ def _summary(findings: Findings) -> str:
     rest = len(findings) - findings.errors - findings.warnings
     notes = f", {count(rest, 'note')}" if rest else ""
     return f"{count(findings.errors, 'error')}, {count(findings.warnings, 'warning')}{notes}"
-
-
-def printable(text: str) -> str:
-    """Text of a package as one line that moves no cursor: control characters become blanks or a replacement mark."""
-    return "".join(
-        character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd" for character in text
-    )

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import machine_options, machine_request
+from harness.cli.options import machine_options, machine_request, tell_machine
 
 OUR_FAILURE = 125
 """Exit code when not the command failed but we did, as in other tools that run a command elsewhere."""
@@ -44,6 +44,7 @@ def command(
     outcomes = []
     with interruptible():
         request = dataclasses.replace(machine_request(**options), cold=cold)
+        tell_machine(request)
         try:
             for _ in range(count):
                 outcomes.append(_one(request, argv, timeout, stream=not as_json))

@@ -72,9 +72,11 @@ def main() -> None:
 
 def tell(error: VmRoleError, *, code: int) -> int:
     """Say ``error`` on standard error, and as the one JSON document when that was asked for; returns ``code``."""
-    click.echo(f"vmrole: {error.message}", err=True)
+    from harness.package.findings import one_line
+
+    click.echo(f"vmrole: {one_line(error.message)}", err=True)
     if error.hint:
-        click.echo(f"        {error.hint}", err=True)
+        click.echo(f"        {one_line(error.hint)}", err=True)
     arguments = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if "--json" in arguments:
         told = {"message": error.message, "hint": error.hint, "blame": error.blame}

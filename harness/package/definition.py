@@ -19,7 +19,7 @@ from harness.package.archive import CONTENT_TYPES, Archive, Entry, folder_entrie
 from harness.package.findings import Finding, Findings
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
-from harness.package.reader import Kind, Package, read_package
+from harness.package.reader import Kind, Package, read_package, title_of
 
 if TYPE_CHECKING:
     from harness.package.definition_models import ResourceConfiguration, ResourceDefinition, VirtualMachineRole
@@ -242,7 +242,7 @@ def _definition(
         for finding in source.findings if source is not None else ():
             findings.append(replace(finding, sentence=masker.text(finding.sentence)))
     files = () if kind == "document" else tuple(sorted(entries, key=lambda entry: entry.path))
-    title = definition.name or Path(name).stem
+    title = title_of(definition.name, name)
     found = tuple(findings.sorted())
     return Definition(path, kind, title, document, definition, view, view_document, resources, files, found)
 

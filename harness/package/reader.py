@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import PackageError, UsageError
 from harness.masking import Masker
 from harness.package.archive import CONTENT_TYPES, Archive, Entry, find_document, folder_entries, the_document
-from harness.package.findings import Finding, Findings
+from harness.package.findings import Finding, Findings, one_line
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
 from harness.package.parameters import Parameters, document_secrets
@@ -126,8 +126,13 @@ def _package(
     # snippets of the text in findings must not show the passwords that the document has
     masker = Masker(document_secrets(document, Parameters()))
     findings.extend(replace(finding, sentence=masker.text(finding.sentence)) for finding in document.findings)
-    title = extension.name or Path(name).stem
+    title = title_of(extension.name, name)
     return Package(path, kind, title, document, extension, payload, files, tuple(findings.sorted()))
+
+
+def title_of(name: str | None, file: str) -> str:
+    """A document's own name as sentences and titles show it, else that of its file."""
+    return " ".join(one_line((name or "")[:100]).split()) or Path(file).stem
 
 
 def _location(location: str, where: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.run.answer import LocalResource
 
 if TYPE_CHECKING:
+    from harness.package.findings import Finding
     from harness.package.reader import Package
     from harness.plan import Plan
     from harness.run.certificates import Certificate
@@ -20,6 +21,8 @@ DIAGNOSTICS = LocalResource("DiagnosticStore", 100)
 are knowledge of worker roles)."""
 
 NAME_PATTERN = "VMROLE-*"
+
+CPUS = 2
 
 Keep = Literal["always", "failed", "never"]
 
@@ -32,7 +35,7 @@ class MachineRequest:
 
     image: str
     memory_mb: int | None = None
-    cpus: int = 2
+    cpus: int = CPUS
     network: Literal["none", "nat"] = "none"
     computer_name: str = NAME_PATTERN
     administrator_password: str | None = None
@@ -45,6 +48,9 @@ class MachineRequest:
     secret_settings: tuple[str, ...] = field(default=(), repr=False)
     cold: bool = False
     """Boot from power-on instead of forking a template."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about what was asked for."""
+    notes: tuple[str, ...] = ()
 
     @property
     def all_local_resources(self) -> tuple[LocalResource, ...]:
@@ -78,3 +84,6 @@ class RunRequest:
     timeout: float | None = None
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """About the definition and its use; those about the package and the plan are theirs."""
