@@ -46,6 +46,10 @@ class Wishes:
                 "1 data disk of the definition is" if disks == 1 else f"{disks} data disks of the definition are"
             )
             self.warnings.append(f"the {disks_are} not attached")
+        if settings.dns_domain_name:
+            self.warnings.append(f"the DNS domain {settings.dns_domain_name[:60]!r} of the definition is not set")
+        if settings.ssh_public_key:
+            self.warnings.append("the SSH public key of the definition is not installed; 'vmrole shell' has its own")
         most = settings.instances.maximum
         if most is not None and instance > most:
             self.warnings.append(f"the definition has at most {most} instances, and instance {instance} is asked for")

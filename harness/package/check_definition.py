@@ -12,7 +12,7 @@ from typing import Final
 
 from harness.errors import PackageError
 from harness.package.check import PARAMETER_TYPES, VERSION, declared_parameters
-from harness.package.credentials import is_credential, is_password, password
+from harness.package.credentials import few_enough, is_credential, is_password, password
 from harness.package.definition_models import ResourceDefinition
 from harness.package.jsontree import Document, Node
 from harness.package.nested import Nested, read_nested
@@ -80,7 +80,7 @@ def secrets_of(document: Document) -> tuple[str, ...]:
     found = dict.fromkeys(
         password(node.value) if is_credential(node) else str(node.value) for node, _ in _secret_nodes(document)
     )
-    return tuple(secret for secret in found if secret)
+    return few_enough(found, document.file)
 
 
 def _secret_nodes(document: Document) -> Iterator[tuple[Node, Node]]:

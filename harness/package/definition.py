@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.errors import PackageError, UsageError
 from harness.masking import Masker
 from harness.package.archive import CONTENT_TYPES, Archive, Entry, folder_entries
+from harness.package.credentials import few_enough
 from harness.package.findings import Finding, Findings
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
@@ -167,7 +168,7 @@ def read_configuration(path: Path) -> Configuration:
     values = nested.root.plain() if nested is not None else {}
     # which values are secret is the definition's to say: none of them is shown
     leaves = [leaf.value for leaf in nested.root.walk() if isinstance(leaf.value, str)] if nested is not None else []
-    masker = Masker([*leaves, *(leaf.partition(":")[2] for leaf in leaves)])
+    masker = Masker(few_enough({*leaves, *(leaf.partition(":")[2] for leaf in leaves)}, document.file))
     found = tuple(replace(finding, sentence=masker.text(finding.sentence)) for finding in document.findings.sorted())
     return Configuration(document, model, values, found)
 

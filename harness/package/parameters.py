@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import PackageError, UsageError
 from harness.masking import MASK
-from harness.package.credentials import is_credential, is_password, password
+from harness.package.credentials import few_enough, is_credential, is_password, password
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
 from harness.package.substitution import Substituted, placeholders, substitute
@@ -167,7 +167,7 @@ def document_secrets(document: Document, parameters: Parameters) -> tuple[str, .
             filled = parameters.fill(node.value)
             if not filled.unresolved:
                 found[password(filled.text) if is_credential(node) else filled.text] = None
-    return tuple(secret for secret in found if secret)
+    return few_enough(found, document.file)
 
 
 def _assignment(text: str, environ: Mapping[str, str]) -> tuple[str, str, bool]:
