@@ -132,13 +132,16 @@ def _extension(
     from dataclasses import replace
 
     from harness.masking import Masker
+    from harness.package.external import with_external
     from harness.package.lint import lint, tags
     from harness.package.parameters import Parameters, document_secrets
 
     secrets.extend(document_secrets(package.document, Parameters()))
     masker = Masker(secrets)
     documents[package.document.file] = package.document
-    findings.extend(package.findings)
+    # what the package does not carry is no fault of it: a run says what is missing
+    verified = with_external(package).findings
+    findings.extend(finding for finding in verified if finding.code != "external-missing")
     for finding in lint(package.document, package.payload.files):
         findings.append(replace(finding, sentence=masker.text(finding.sentence), hint=masker.text(finding.hint)))
     if image is not None:

@@ -99,7 +99,9 @@ def _human(plan: Plan, subject: Subject) -> list[str]:
     missing = sorted({name for step in plan.steps for name in step.unresolved})
     if missing:
         lines += ["", f"without a value: {one_line(', '.join(missing))}"]
-        lines += [f"  {one_line(how)}" for how in dict.fromkeys(map(subject.how_to_give, missing))]
+        ways = dict.fromkeys(map(subject.how_to_give, missing))
+        options = " ".join(way for way in ways if way.startswith("-p "))
+        lines += [f"  {one_line(way)}" for way in (options, *(w for w in ways if not w.startswith("-p "))) if way]
     return lines
 
 

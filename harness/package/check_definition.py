@@ -295,6 +295,14 @@ def check_together(
             what = f"the view does not ask for {declaration.name[:60]!r}: it has to be in the configuration"
             document.report("view-parameter-missing", what, node)
     language = (view.default_language_code or "").lower()
+    if not resources:
+        texts = (node for node in view_document.root.walk() if isinstance(node.value, str))
+        first = next((node for node in texts if KEY.search(node.value)), None)
+        if first is not None:
+            what = "the view takes its texts from .resources files, and there are none"
+            hint = f"add {view.default_language_code or 'en-US'}/1.resources"
+            view_document.report("resource-key-missing", what, first, hint=hint)
+        return
     table = next((texts for name, texts in resources.items() if name.lower() == language), None)
     if table is None:
         table = {key: text for texts in resources.values() for key, text in texts.items()}

@@ -8,6 +8,8 @@ that the user allows, and from nowhere else: a URLHint alone allows nothing.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -209,7 +211,10 @@ def _hash(written: str | None, place: _Place) -> str | None:
     text = re.sub(r"[\s-]", "", written).lower()
     if _SHA256.fullmatch(text):
         return text
-    what = "the hash is not SHA-256, 64 hexadecimal digits: the file is not verified"
+    with contextlib.suppress(ValueError):  # the page does not say how it is written [GUESS]
+        if len(digest := base64.b64decode(written.strip(), validate=True)) == 32:
+            return digest.hex()
+    what = "the hash is not SHA-256, 64 hexadecimal digits or its base64: the file is not verified"
     place.report("external-hash-format", what, member="Hash")
     return None
 

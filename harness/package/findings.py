@@ -104,7 +104,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "external-missing": ("warning", "a file of the external payload is neither in the package nor where it may be got"),
     "external-unverified": ("warning", "a file of the external payload was loaded, and no hash says what it has to be"),
     "external-hash": ("error", "a file of the external payload is not the one that its hash is of"),
-    "external-hash-format": ("warning", "a hash that is not SHA-256 in hexadecimal; the file is not verified"),
+    "external-hash-format": (
+        "warning",
+        "a hash that is not SHA-256, in hexadecimal or base64; nothing is verified",
+    ),
     # service definition and configuration (harness.package.service)
     "service-attribute": ("error", "an element without an attribute that it needs"),
     "service-value": ("error", "an attribute with a value that it cannot have"),
