@@ -32,7 +32,8 @@ _WIDTH = 100  # characters of a line that are shown
 def command(path: Path, extension: Path | None, image: str | None, as_json: bool) -> None:
     """Say what is odd, doubtful or wrong in the package PATH, all at once; no machine is started.
 
-    PATH is a .resextpkg, a .resdefpkg, an unpacked folder, a bare document, a .csdef or a .cscfg. Exit codes: 0 it has
+    PATH is a .resextpkg, a .resdefpkg, an unpacked folder, a bare document (a .viewdef and a configuration too), a
+    .csdef or a .cscfg. Exit codes: 0 it has
     no errors, 1 it has, 2 it cannot be read.
     """
     findings, documents, masker = examine(path, extension, image)
@@ -65,6 +66,10 @@ def examine(
             raise UsageError("--extension and --image are not for service documents")
         _service(path, findings, documents)
         return findings, documents, Masker(secrets)
+    if path.suffix.lower() == ".viewdef" and path.is_file():
+        document = _view(path)
+        findings.extend(document.findings)
+        return findings, {document.file: document}, Masker(secrets)
     try:
         read = read_any(path)
     except PackageError:
@@ -97,6 +102,21 @@ def _named(finding: Finding) -> Finding:
     if finding.code != "secret-in-plain-text":
         return finding
     return replace(finding, sentence=finding.sentence.replace(MASK, "password"))
+
+
+def _view(path: Path) -> Document:
+    """A view alone: what it says of the definition's parameters is not looked at."""
+    from harness.errors import PackageError
+    from harness.package.check_definition import build_view
+    from harness.package.jsontext import MAX_BYTES, read_json
+
+    try:
+        with path.open("rb") as stream:
+            document = read_json(stream.read(MAX_BYTES + 1), path.name)
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read: {error.strerror or error}") from None
+    build_view(document)
+    return document
 
 
 def _configuration(path: Path) -> tuple[Finding, ...] | None:

@@ -135,7 +135,9 @@ def read_definition(path: Path) -> Definition:
             entries = tuple(found)
             return _definition(path, "folder", entries, lambda entry: _content(found[entry]), findings)
         if not path.exists():
-            raise UsageError(f"there is no {path}", hint="give a .resdefpkg, a .resdef or a folder with one")
+            raise UsageError(
+                f"there is no file or folder {path}", hint="give a .resdefpkg, a .resdef or a folder with one"
+            )
         if not path.is_file():
             raise PackageError(f"{path} is neither a file nor a folder")
         with path.open("rb") as stream:

@@ -96,8 +96,12 @@ def read_values(given: Sequence[str] = (), file: Path | None = None, environ: Ma
     """The values of ``file`` (--parameters) and then of ``given`` (-p), which win; see ``read_parameters``."""
     raw: dict[str, Any] = dict(_from_file(file)) if file is not None else {}
     literal: set[str] = set()
+    told: set[str] = set()
     for assignment in given:
         name, value, is_literal = _assignment(assignment, os.environ if environ is None else environ)
+        if name in told:
+            raise UsageError(f"-p {name[:60]} is given twice", hint="which of the two is meant? leave the other out")
+        told.add(name)
         raw[name] = value
         (literal.add if is_literal else literal.discard)(name)
     return Given(raw, frozenset(literal))
@@ -173,7 +177,8 @@ def document_secrets(document: Document, parameters: Parameters) -> tuple[str, .
 def _assignment(text: str, environ: Mapping[str, str]) -> tuple[str, str, bool]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise UsageError(f"-p {name[:60]!r} gives no value", hint="write -p NAME=VALUE, NAME=@FILE or NAME=env:VAR")
+        what = "gives no value" if name.strip() else "names no parameter"
+        raise UsageError(f"-p {name[:60]!r} {what}", hint="write -p NAME=VALUE, NAME=@FILE or NAME=env:VAR")
     name = name.strip()
     if value.startswith("@"):
         return name, _content(name, Path(value[1:])), False

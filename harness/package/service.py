@@ -113,7 +113,7 @@ class _Reader:
             with path.open("rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
         except FileNotFoundError:
-            raise UsageError(f"there is no {path}") from None
+            raise UsageError(f"there is no file {path}") from None
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
         self.root = read_xml(data, self.file)

@@ -87,7 +87,13 @@ def require_steps(
         during = "" if tuple(events) == ("deploy",) else f" at {', '.join(events)}"
         raise PackageError(
             f"{package.name} has nothing to run on {os}{during}{others}",
-            hint="choose an image of the other system" if steps else "an extension has RunOnceCommands or scripts",
+            hint=(
+                "choose an image of the other system"
+                if steps
+                else "an extension has RunOnceCommands or scripts"
+                if "deploy" in events
+                else "Linux commands run at deploy and scale-out, Windows scripts at the events of their ScriptType"
+            ),
         )
     missing = dict.fromkeys(name for step in mine for name in step.unresolved)
     if missing:
