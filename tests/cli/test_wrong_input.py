@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What authors get wrong: exit code 2, one sentence that names it, what to do; no machine is started, nothing is left."""
+"""What authors get wrong: exit code 2, one sentence that names it, what to do; no machine starts, nothing is left."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
         (["plan", HELLO, "--extension", HELLO], "--extension is for definitions", ""),
         (["plan", ROLE, "--extension", ROLE], "is a resource definition", "give the resource extension"),
         (["plan", HELLO, "--external-payload", "none"], "there is no folder none", ""),
-        (["run", HELLO], "the parameter Greeting has no value, and the step run-once-1", "give it with -p Greeting=..."),
+        (["run", HELLO], "the parameter Greeting has no value, and the step run-once-1", "-p Greeting=..."),
         (["run", HELLO, "-p", "Greeting=x", "--external-payload", "ftp://x/"], "'ftp://x/' is no address", "http://"),
         (["run", HELLO, "-p", "Greeting=x", "--event", "update"], "nothing to run on linux at update", "at deploy and"),
         (["run", HELLO, "-p", "Greeting=x", "--service-configuration", "a.cscfg"], "nothing defines", "X.csdef"),
@@ -73,9 +72,9 @@ def test_one_sentence(
     folder: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str, hint: str
 ) -> None:
     monkeypatch.chdir(folder)
-    before = sorted(os.listdir(folder))
+    before = sorted(folder.iterdir())
     done = vmrole(*arguments)
     assert done.code == 2 and done.stdout == "", done
     assert sentence in done.stderr and hint in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) <= 4, done.stderr
-    assert sorted(os.listdir(folder)) == before
+    assert sorted(folder.iterdir()) == before
