@@ -42,6 +42,7 @@ _MACHINE = [
                  help="Certificates, local resources and settings of a VirtualMachineRole."),
     click.option("--service-configuration", type=click.Path(path_type=Path), metavar="X.cscfg",
                  help="Their thumbprints and values; certificates come from --certificate files."),
+    click.option("--service-role", metavar="NAME", help="The VirtualMachineRole, where there are several."),
     click.option("--connect", metavar="URI", help="Another libvirt than the in-process one, e.g. qemu:///system."),
 ]  # fmt: skip
 
@@ -49,6 +50,7 @@ _MACHINE = [
 MACHINE_OPTIONS = (
     "image", "certificates", "certificate_password_file", "local_resources", "computer_name", "admin_password_file",
     "memory", "cpus", "network", "connect", "instance", "service_definition", "service_configuration",
+    "service_role",
 )  # fmt: skip
 """Arguments of ``machine_request``."""
 
@@ -75,6 +77,7 @@ def machine_request(
     instance: int = 1,
     service_definition: Path | None = None,
     service_configuration: Path | None = None,
+    service_role: str | None = None,
     definition: MachineSettings | None = None,
 ) -> MachineRequest:
     """A MachineRequest from the values of ``machine_options``; everything is read and checked here.
@@ -96,7 +99,7 @@ def machine_request(
         path, store = parse_certificate_option(text)
         loaded.append(load_certificate(path, store, password.encode() if password is not None else None))
     resources = tuple(parse_local_resource(text) for text in local_resources)
-    service = read_service_of(service_definition, service_configuration, instance)
+    service = read_service_of(service_definition, service_configuration, service_role, instance)
     if service:
         loaded = placed(loaded, service)
         resources = (*resources, *wanted_resources(service, resources))
@@ -137,17 +140,23 @@ def tell_machine(request: MachineRequest) -> None:
         click.echo(f"vmrole: {text}", err=True)
 
 
-def read_service_of(definition: Path | None, configuration: Path | None, instance: int) -> Service | None:
-    """What the two documents say of their one role. Raises UsageError and PackageError as ``read_service`` does."""
+def read_service_of(
+    definition: Path | None, configuration: Path | None, role: str | None, instance: int
+) -> Service | None:
+    """What the two documents say of one role. Raises UsageError and PackageError as ``read_service`` does."""
     if definition is None:
         if configuration is not None:
             raise UsageError(
                 f"{configuration} configures a role that nothing defines", hint="add --service-definition X.csdef"
             )
+        if role is not None:
+            raise UsageError(
+                "--service-role names a role that nothing defines", hint="add --service-definition X.csdef"
+            )
         return None
     from harness.package.service import read_service
 
-    service = read_service(definition, configuration)
+    service = read_service(definition, configuration, role)
     if configuration is not None and instance > service.instances:
         raise UsageError(
             f"{configuration} has {service.instances} instances, and instance {instance} is asked for",
