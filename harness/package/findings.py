@@ -28,6 +28,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "json-lone-surrogate": ("warning", "half of a surrogate pair: no character"),
     "json-literal": ("warning", "NaN, Infinity, or true, false, null in other letters"),
     "json-duplicate-key": ("warning", "a member is there twice; the last one wins"),
+    "json-encoding": ("warning", "bytes that are not of the text's encoding; each becomes U+FFFD"),
     "json-utf16": ("warning", "the text is UTF-16, not UTF-8"),
     "findings-left-out": ("info", "more findings of the same kind were left out"),
     # what the document says (harness.package.models, harness.package.check)

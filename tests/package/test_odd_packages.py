@@ -207,6 +207,15 @@ CASES = {
         document(windows(script())),
         files={name: b"" for name in ("src/", "src/Scripts/", "src/Scripts/a.ps1", "src/Scripts/en-US/", "empty/")},
     ),
+    "a packer that starts at the root": Case(
+        document(windows(script())), files={name: b"" for name in ("./", "./src/", "./src/Scripts/a.ps1")}
+    ),
+    "utf-16 without a mark": Case(document(windows(script())), ("json-utf16",), encoding="utf-16-le"),
+    "an umlaut in ANSI": Case(
+        document(windows(script()), ResourceRequirements={"OSVirtualHardDiskRequirements": ["Größe"]}),
+        ("json-encoding",),
+        encoding="cp1252",
+    ),
     "nulls everywhere": Case(
         document(
             {
