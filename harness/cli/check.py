@@ -219,7 +219,16 @@ def _excerpt(line: str, finding: Finding, masker: Masker) -> tuple[str, int]:
     if len(before) > _WIDTH // 2:
         before = "..." + before[3 - _WIDTH // 2 :]
     room = _WIDTH - len(before)
-    return before + (after if len(after) <= room else after[: room - 3] + "..."), len(before)
+    return before + (after if len(after) <= room else after[: room - 3] + "..."), _width(before)
+
+
+def _width(text: str) -> int:
+    """Columns that a terminal shows ``text`` in: letters of East Asia take two."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
 def _summary(findings: Findings) -> str:
