@@ -67,7 +67,7 @@ def vm_role(
             computer_name: str | None = None,
             admin_password_file: Path | None = None,
             memory: int | None = None,
-            cpus: int = 2,
+            cpus: int | None = None,
             network: str = "none",
             instance: int = 1,
             strict: bool = False,

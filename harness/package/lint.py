@@ -166,8 +166,13 @@ def _reboot_pattern(node: Node | None, document: Document) -> None:
         what = f"{text[:60]!r} is no list of exit codes: it restarts nothing"
         document.report("reboot-pattern", what, node, hint="write 1641|3010")
     elif re.match(r"\s*[{?+]", text):
-        what = f"{text[:60]!r} is no regular expression; it is read as the exit codes {', '.join(map(str, codes))}"
+        what = f"{text[:60]!r} is no regular expression; it is read as the exit {_codes(codes)}"
         document.report("reboot-pattern-braces", what, node, hint=f"write {'|'.join(map(str, codes))}")
+
+
+def _codes(codes: Iterable[int]) -> str:
+    texts = [str(code) for code in codes]
+    return f"code{'' if len(texts) == 1 else 's'} {', '.join(texts)}"
 
 
 def _command(node: Node, document: Document, files: set[str]) -> None:

@@ -105,6 +105,8 @@ def compare(model: Model, node: Node, document: Document, noun: str) -> None:
         if key in names:
             found[key] = child
             continue
+        if key == "$schema" or key.startswith("odata."):  # of editors and of the service's interface
+            continue
         same = lower.get(key.lower())
         if same is not None and same not in node.value:
             found[same] = child

@@ -12,6 +12,7 @@ from harness.run.answer import LocalResource
 
 if TYPE_CHECKING:
     from harness.machine.checkpoints import Kept
+    from harness.package.findings import Finding
     from harness.package.reader import Package
     from harness.plan import Plan
     from harness.run.certificates import Certificate
@@ -21,6 +22,8 @@ DIAGNOSTICS = LocalResource("DiagnosticStore", 100)
 are knowledge of worker roles)."""
 
 NAME_PATTERN = "VMROLE-*"
+
+CPUS = 2
 
 Keep = Literal["always", "failed", "never"]
 
@@ -33,7 +36,7 @@ class MachineRequest:
 
     image: str
     memory_mb: int | None = None
-    cpus: int = 2
+    cpus: int = CPUS
     network: Literal["none", "nat"] = "none"
     computer_name: str = NAME_PATTERN
     administrator_password: str | None = None
@@ -46,6 +49,9 @@ class MachineRequest:
     secret_settings: tuple[str, ...] = field(default=(), repr=False)
     cold: bool = False
     """Boot from power-on instead of forking a template."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about what was asked for."""
+    notes: tuple[str, ...] = ()
 
     @property
     def all_local_resources(self) -> tuple[LocalResource, ...]:
@@ -79,6 +85,9 @@ class RunRequest:
     timeout: float | None = None
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """About the definition and its use; those about the package and the plan are theirs."""
     checkpoints: bool = True
     """Whether the machine is saved before each step, where that can be."""
     how: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -22,9 +22,8 @@ import time
 from pathlib import Path
 
 from harness.machine.qemu.tunnel import free_port
-from harness.package import read_package
-from harness.package.lint import lint
 from harness.process import run
+from tests.bench import packages
 from tests.conftest import SAMPLES, VMROLE
 
 ROUNDS = int(os.environ.get("VMROLE_BENCH_ROUNDS", "5"))
@@ -82,16 +81,6 @@ def debvm(image: Path) -> float:
         process.wait()
 
 
-def checked(path: Path) -> float:
-    """Seconds of reading and checking ``path`` in this process, mean of 50."""
-    read_package(path)
-    began = time.monotonic()
-    for _ in range(50):
-        package = read_package(path)
-        lint(package.document, package.payload.files if package.payload else ())
-    return (time.monotonic() - began) / 50
-
-
 def main() -> None:
     rows: list[dict[str, object]] = []
     peer: list[float] = []
@@ -107,10 +96,6 @@ def main() -> None:
             if image:
                 peer.append(debvm(image))
             print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)  # noqa: T201
-    version = [ours("--version") for _ in range(ROUNDS)]
-    package = SAMPLES / "hello-linux.resextpkg"
-    check = [ours("check", package) for _ in range(ROUNDS)]
-    again = [checked(package) for _ in range(ROUNDS)]
 
     def row(name: str, values: list[float], baseline: list[float]) -> None:
         value, base = statistics.median(values), statistics.median(baseline) if baseline else None
@@ -126,15 +111,13 @@ def main() -> None:
 
     row("cold exec, specialised (baseline: debvm-run to its SSH banner)", cold, peer)
     row("cold run of the sample, with read-back and logs (baseline: the same)", sample, peer)
-    row("vmrole --version", version, [])
-    row("vmrole check of the sample", check, [])
-    row("a check in one process that already made one (baseline: the whole command)", again, check)
+    rows += packages.measure(ROUNDS)
     BUILD.mkdir(exist_ok=True)
     (BUILD / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(f"{'what':<72} {'median':>9} {'baseline':>9} {'ratio':>6}")  # noqa: T201
     for entry in rows:
         base, ratio = entry["baseline"] or "-", entry["ratio"] or "-"
-        print(f"{entry['name']:<72} {entry['value']:>8} s {base:>9} {ratio:>6}")  # noqa: T201
+        print(f"{entry['name']:<72} {entry['value']:>8} {entry['unit']} {base:>9} {ratio:>6}")  # noqa: T201
 
 
 if __name__ == "__main__":
