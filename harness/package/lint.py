@@ -249,6 +249,7 @@ def _features(node: Node, document: Document) -> None:
     for element in node.value:
         name = _text(element)
         if name is not None and name.strip() and not is_feature(name):
-            near = nearest(name)
+            # beyond the most that are told, no name is worth looking for
+            near = nearest(name) if not document.findings.full("feature-unknown", document.file) else ""
             what = f"no role or feature of Windows Server is known as {name[:60]!r}"
             document.report("feature-unknown", what, element, hint=f"did you mean {near}?" if near else "")
