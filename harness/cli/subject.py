@@ -73,6 +73,8 @@ class Subject:
     package: Package
     values: Parameters
     machine: MachineSettings | None = None
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The values as they were given."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -94,34 +96,44 @@ def read_subject(
     parameters_file: Path | None = None,
     extension: Path | None = None,
     external_payload: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
     loading: bool = False,
 ) -> Subject:
     """Read PATH and what belongs to it. Raises UsageError and PackageError, one sentence each.
 
-    With ``loading`` files of the external payload are loaded from the addresses that were allowed.
+    ``given`` are values as an earlier ``Subject`` has them. With ``loading`` files of the external payload are loaded
+    from the addresses that were allowed.
     """
     from harness.package.definition import Definition, read_any
     from harness.package.external import Places, with_external
-    from harness.package.parameters import read_parameters, read_values
+    from harness.package.parameters import Given, declared_parameters, fill_parameters, read_values
     from harness.package.reader import read_package
 
     places = Places.of(external_payload, _fetch if loading else None)
     read = read_any(path)
+    raw = read_values(parameters, parameters_file) if given is None else Given(given)
     if not isinstance(read, Definition):
         if extension is not None:
             raise UsageError(f"--extension is for definitions, and {path} is an extension")
         package = with_external(read, places)
-        values = read_parameters(package, parameters, parameters_file)
-        return Subject(package, values, None, values.secrets, values.warnings)
+        values = fill_parameters(package.name, package.document, declared_parameters(package), raw)
+        return Subject(package, values, None, raw.values, values.secrets, values.warnings)
     from harness.package.resolve import resolve_definition
 
     if extension is None:
         raise UsageError(f"{path} is a definition: its steps are those of its extension", hint="add --extension PATH")
     package = with_external(read_package(extension), places)
-    resolved = resolve_definition(read, package, read_values(parameters, parameters_file))
-    findings = (*read.findings, *resolved.findings)
-    warnings = resolved.values.warnings
-    return Subject(package, resolved.parameters, resolved.machine, resolved.secrets, warnings, findings, resolved.asked)
+    resolved = resolve_definition(read, package, raw)
+    return Subject(
+        package,
+        resolved.parameters,
+        resolved.machine,
+        raw.values,
+        resolved.secrets,
+        resolved.values.warnings,
+        (*read.findings, *resolved.findings),
+        resolved.asked,
+    )
 
 
 def place_of(finding: Finding) -> str:

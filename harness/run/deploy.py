@@ -41,7 +41,7 @@ _BOOT_SECONDS = {"kvm": 60.0, "tcg": 300.0}
 SETTINGS = "/var/lib/vmrole/configuration-settings.json"
 """Where programs in the guest find the values of the service configuration's settings: one JSON object, for root."""
 
-_PAYLOAD = "/var/lib/vmrole/payload"
+PAYLOAD = "/var/lib/vmrole/payload"
 _SSH = 22
 _GREETED = 20.0
 _MAC = "52:54:00:76:6d:72"
@@ -116,8 +116,11 @@ def deploy(
     facts = ImageFacts(image.recipe.name, image.key, image.recipe.stand_in)
     bus.emit(MachineChosen(image=facts, accelerator=accelerator))
     token = secrets.token_hex(3)
-    nic = Nic(Network(request.network), _MAC, "10.0.2.15/24", "10.0.2.2", "10.0.2.3")
+    nic = network_card(Network(request.network))
+    memory_mb = request.memory_mb or image.recipe.memory_mb
     with contextlib.ExitStack() as stack:
+        turn = hypervisor.turn(memory_mb, deadline=deadline, waiting=lambda what: bus.notice("note", what))
+        stack.enter_context(turn)
         # Made while the machine starts: it is needed only once there is a guest to give it to.
         making = stack.enter_context(ThreadPoolExecutor(1, "identity")).submit(
             _new_identity, request, token, nic, payload is not None, await_ssh=not hypervisor.has_channel
@@ -126,7 +129,7 @@ def deploy(
         spec = MachineSpec(
             name=f"vmrole-{token}",
             image=image,
-            memory_mb=request.memory_mb or image.recipe.memory_mb,
+            memory_mb=memory_mb,
             cpus=request.cpus,
             nics=(nic,),
             medium=medium,
@@ -165,6 +168,11 @@ def deploy(
         yield Deployed(machine, guest, image, identity)
 
 
+def network_card(network: Network) -> Nic:
+    """The one network card of a machine; QEMU's user networking has these addresses."""
+    return Nic(network, _MAC, "10.0.2.15/24", "10.0.2.2", "10.0.2.3")
+
+
 def _new_identity(request: MachineRequest, token: str, nic: Nic, payload: bool, *, await_ssh: bool) -> Identity:
     """Everything that makes a machine one of its own."""
     host_key, client_key = make_ssh_keypair("vmrole"), make_ssh_keypair("vmrole")
@@ -180,7 +188,7 @@ def _new_identity(request: MachineRequest, token: str, nic: Nic, payload: bool, 
         nics=(nic,),
         certificates=request.certificates,
         local_resources=request.all_local_resources,
-        payload=_PAYLOAD if payload else None,
+        payload=PAYLOAD if payload else None,
         await_ssh=await_ssh,
     )
     return Identity(answer, password, client_key, host_key)

@@ -120,6 +120,18 @@ class SpecializationRead(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointTaken(Event):
+    """The machine was saved before a step; ``bytes`` is what all checkpoints of the run take, ``seconds`` what it took,
+    for ``paused`` of which the guest stood still."""
+
+    step: str
+    bytes: int
+    seconds: float
+    paused: float
+    instance: str = "0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepStarted(Event):
     """``limit`` is the step's own time-out in seconds."""
 

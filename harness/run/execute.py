@@ -22,22 +22,37 @@ _ERRNO = {"No such file or directory": 2, "Permission denied": 13, "Exec format 
 Mask = Callable[[bytes], bytes]
 
 
-def execute(plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline, mask: Mask) -> bool:
+def execute(
+    plan: Plan,
+    guest: Guest,
+    bus: EventBus,
+    *,
+    deadline: Deadline,
+    mask: Mask,
+    before: Callable[[Step], None] = lambda _step: None,
+    start: str | None = None,
+) -> bool:
     """Run every step of ``plan``; whether all of them may be followed by more.
 
-    ``mask`` takes the secrets out of a stream before anything is cut from it.
+    ``mask`` takes the secrets out of a stream before anything is cut from it. ``before`` is called before each step
+    that is going to be run. With ``start`` the steps before the one of that id have been run, and are ``skipped``.
     After a step that failed the deployment the others are ``skipped``. Steps of another operating system are
     ``not_applicable`` and change nothing.
     """
     over: str | None = None
     error: BaseException | None = None
+    done_before = start is not None
     for step in plan.steps:
+        done_before = done_before and step.id != start
         if not step.applicable:
             _never_started(step, Outcome.not_applicable, f"a step for {step.os}", bus)
+        elif done_before:
+            _never_started(step, Outcome.skipped, "it ran before the checkpoint that this run goes on from", bus)
         elif over:
             _never_started(step, Outcome.skipped, over, bus)
         else:
             try:
+                before(step)
                 if not _run(step, guest, bus, deadline, mask):
                     over = f"step {step.id} failed the deployment"
             except (VmRoleError, KeyboardInterrupt) as caught:

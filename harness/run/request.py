@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.run.answer import LocalResource
 
 if TYPE_CHECKING:
+    from harness.machine.checkpoints import Kept
     from harness.package.findings import Finding
     from harness.package.reader import Package
     from harness.plan import Plan
@@ -87,3 +88,17 @@ class RunRequest:
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     """About the definition and its use; those about the package and the plan are theirs."""
+    checkpoints: bool = True
+    """Whether the machine is saved before each step, where that can be."""
+    how: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What a replay needs to ask for the same again; JSON values, secret ones too."""
+    resume: Resume | None = None
+    """Go on from a checkpoint instead of starting a machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The checkpoint before ``step`` of the run ``kept``."""
+
+    kept: Kept
+    step: str
