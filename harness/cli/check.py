@@ -213,9 +213,11 @@ def _excerpt(line: str, finding: Finding, masker: Masker) -> tuple[str, int]:
     before, after = line[: finding.column - 1], line[finding.column - 1 :]
     if finding.code == "secret-in-plain-text":  # also one that is too short to be found by its text
         after = '"__**__"'
-    before, after = (one_line(masker.text(part)) for part in (before, after))
-    indent = len(before) - len(before.lstrip())
-    before = before[indent:]
+    # a secret that is in the part that is shown is wholly in what is masked
+    reach = _WIDTH + masker.longest
+    cut = len(before) > reach
+    before, after = (one_line(masker.text(part)) for part in (before[-reach:] if cut else before, after[:reach]))
+    before = before if cut else before.lstrip()
     if len(before) > _WIDTH // 2:
         before = "..." + before[3 - _WIDTH // 2 :]
     room = _WIDTH - len(before)

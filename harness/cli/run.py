@@ -20,6 +20,8 @@ from harness.cli.subject import Subject, place_of, plan_events, read_subject, su
 from harness.errors import PackageError, UsageError
 
 if TYPE_CHECKING:
+    from harness.package.reader import Package
+    from harness.plan import Plan, Step
     from harness.run.request import MachineRequest, RunRequest
 
 
@@ -101,7 +103,7 @@ def prepare(path: Path, **options: Any) -> RunRequest:
         pattern_defaults=options.get("pattern_defaults", "recorded"),
         strict=True,
     )
-    require_payload(package)
+    require_payload(package, plan)
     warnings = [*subject.warnings, *machine.warnings, *created_twice(events)]
     warnings += missing_tags(subject, recipe.tags, machine.image, strict=options["strict"])
     warnings += changed_values(package, subject.values, plan)
@@ -172,12 +174,29 @@ def created_twice(events: Sequence[str]) -> list[str]:
     return [f"{' and '.join(made)} each make an instance; here the steps of all of them run on the same machine"]
 
 
-def require_payload(package: Any) -> None:
-    """Raises PackageError when a file of the external payload is missing or another one than was declared."""
-    wrong = next((f for f in package.findings if f.code in ("external-missing", "external-hash")), None)
-    if wrong:
+def require_payload(package: Package, plan: Plan) -> None:
+    """Raises PackageError for a file of the external payload that is another one than was declared, and for a missing
+    one that a step of this guest names or has in its payload. Others are findings of the run."""
+    for finding in package.findings:
         hint = "name a folder that has it, or an address, with --external-payload"
-        raise PackageError(f"{place_of(wrong)}: {wrong.sentence}", hint=hint)
+        if finding.code == "external-hash":
+            raise PackageError(f"{place_of(finding)}: {finding.sentence}", hint=hint)
+        node = package.document.find(finding.pointer) if finding.code == "external-missing" else None
+        user = next((step for step in plan.applicable if uses(step, str(node.value), package)), None) if node else None
+        if user:
+            what = f"{place_of(finding)}: {finding.sentence}, and the step {user.id} needs it"
+            raise PackageError(what, hint=hint)
+
+
+def uses(step: Step, path: str, package: Package) -> bool:
+    """Whether a step names a payload file, or starts in the payload folder that it belongs to."""
+    from harness.plan.guestpaths import PAYLOAD_FOLDER, payload_path
+
+    parts = [part for part in re.split(r"[\\/]+", path.lower()) if part not in ("", ".")]
+    if parts and parts[-1] in step.command_line.lower():
+        return True
+    own = payload_path(package, step.payload_id)
+    return own is not None and "\\".join((PAYLOAD_FOLDER.lower(), *parts)).startswith(own[0].lower() + "\\")
 
 
 def missing_tags(subject: Subject, tags: Sequence[str], image: str, *, strict: bool) -> list[str]:

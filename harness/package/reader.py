@@ -163,7 +163,11 @@ def _location(location: str, where: str) -> str:
 
 
 def _payload(document: Document, location: str, prefix: str, files: tuple[Entry, ...], source: Source) -> Payload:
-    found = [entry for entry in files if prefix and entry.path.startswith(prefix)]
+    if prefix:
+        found = [entry for entry in files if entry.path.startswith(prefix)]
+    else:  # "." is the root: everything but the document and the content types
+        own = (document.file, CONTENT_TYPES)
+        found = [entry for entry in files if location.strip() and entry.path not in own]
     if prefix and not found:  # Windows finds the folder in other letters too
         found = [entry for entry in files if entry.path.lower().startswith(prefix.lower())]
         prefix = found[0].path[: len(prefix)] if found else prefix
@@ -172,6 +176,11 @@ def _payload(document: Document, location: str, prefix: str, files: tuple[Entry,
             document.report("payload-missing", f"the payload folder {location[:100]!r} does not exist", node)
     entries = tuple(Entry(entry.path[len(prefix) :], entry.size, entry.executable) for entry in found)
     _look_for_parts(document, entries)
+    parts = document.find("/ExtensionSettings/ApplicationProfile/ApplicationPayload")
+    if not location.strip() and parts is not None and isinstance(parts.value, list) and parts.value:
+        what = "there are application payloads, and no DataPackage with a Location that they are in"
+        hint = "add DataPackage, or remove ApplicationPayload"
+        document.report("payload-missing", what, parts, hint=hint)
     return Payload(location, entries, source, prefix)
 
 

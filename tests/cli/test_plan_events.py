@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli.run import require_payload
 from harness.cli.subject import Subject, plan_events, read_subject
 from harness.errors import PackageError
 from tests.conftest import vmrole
@@ -42,6 +43,33 @@ def test_a_list_of_events_is_one_plan(tmp_path: Path) -> None:
         ids(subject, "update", "delete", os="linux", strict=True)
     done = vmrole("plan", tmp_path / "small.resext", "--event", "deploy, update", "--os", "windows", "--json")
     assert done.code == 0 and done.json["steps"][-1]["id"] == "update-script-app-Site-install"
+
+
+def test_external_payload_is_needed_only_by_who_uses_it(tmp_path: Path) -> None:
+    windows = {"ProvisioningScripts": [script(ApplicationPayloadId="7d2a2c57-1f0f-4c6e-9a75-1c2f6b8d9e01")]}
+    document = with_profile("/bin/true", windows=windows)
+    profile = document["ExtensionSettings"]["ApplicationProfile"]
+    profile["ApplicationPayload"] = [{"ID": "{7D2A2C57-1F0F-4C6E-9A75-1C2F6B8D9E01}", "RelativePath": "Setup\\"}]
+    item = {"RelativePath": "setup/Big.iso", "Hash": "ab" * 32}
+    document["DataPackage"] = {"Version": "1.0.0.0", "Location": "src", "ExternalPayload": [item]}
+
+    def needed(os: Any) -> None:
+        subject = read_subject(write(tmp_path, document))
+        plan = plan_events(subject, os=os, instance=1, events=("deploy",), pattern_defaults="recorded", strict=True)
+        require_payload(subject.package, plan)
+
+    needed("linux")
+    with pytest.raises(PackageError, match=r"'setup/Big.iso' is not in .*, and the step preinstall-1 needs it"):
+        needed("windows")
+    item["RelativePath"] = "other/Big.iso"
+    needed("windows")
+    profile["LinuxApplicationProfile"]["RunOnceCommands"] = ["/bin/sh -c 'mount $VMROLE_PAYLOAD/other/big.iso /mnt'"]
+    with pytest.raises(PackageError, match=r"the step run-once-1 needs it"):
+        needed("linux")
+    (tmp_path / "src/other").mkdir(parents=True)
+    (tmp_path / "src/other/Big.iso").write_bytes(b"another")
+    with pytest.raises(PackageError, match=r"'other/Big.iso' is another file: its SHA-256 is"):
+        needed("windows")
 
 
 def test_pattern_defaults(tmp_path: Path) -> None:

@@ -226,7 +226,12 @@ CASES = {
             ResourceExtensionParameters=None,
         )
     ),
-    "nothing to do": Case(document(windows(), DataPackage=None), steps=(), files={}),
+    "nothing to do": Case(document(windows(), DataPackage=None, payloads=[]), steps=(), files={}),
+    "payloads that are nowhere": Case(document(windows(script()), DataPackage=None), ("payload-missing",), files={}),
+    "payloads at the root": Case(
+        document(windows(script()), DataPackage={"Version": "1.0.0.0", "Location": ".\\"}),
+        files={"Scripts/a.ps1": b""},
+    ),
     "a credential in two parts": Case(
         document(
             windows(script(ScriptCredential={"UserName": "[Param.User]", "Password": "[Param.Word]"})),
@@ -371,6 +376,16 @@ CASES = {
         ("content-types-missing",),
         files={"src/Scripts/My App.msi": b"x"},
         content_types=False,
+    ),
+    "words that are no passwords": Case(
+        document(
+            windows(
+                script(
+                    parameters=".\\a.ps1 -Password '*' -SAPassword $null -Pwd [Param.Word] -PasswordFile x -pwd $env:P"
+                )
+            ),
+            ONE,
+        )
     ),
     "members of one's own": Case(
         document(windows(script()), Comment="made by hand", **{"$schema": "resource-extension.json"}),
