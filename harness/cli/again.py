@@ -16,24 +16,28 @@ if TYPE_CHECKING:
 _VALUED = {
     "parameters_file": "--parameters",
     "extension": "--extension",
-    "external_payload": "--external-payload",
     "service_definition": "--service-definition",
     "service_configuration": "--service-configuration",
+    "service_role": "--service-role",
     "certificate_password_file": "--certificate-password-file",
     "admin_password_file": "--admin-password-file",
     "computer_name": "--computer-name",
     "memory": "--memory",
+    "cpus": "--cpus",
     "connect": "--connect",
     "timeout": "--timeout",
 }
 _DEFAULTS = {
-    "cpus": ("--cpus", 2),
     "network": ("--network", "none"),
     "instance": ("--instance", 1),
     "pattern_defaults": ("--pattern-defaults", "recorded"),
 }
 _FLAGS = {"strict": "--strict", "allow_unexecuted": "--allow-unexecuted", "cold": "--cold"}
-_REPEATED = {"certificates": "--certificate", "local_resources": "--local-resource"}
+_REPEATED = {
+    "certificates": "--certificate",
+    "local_resources": "--local-resource",
+    "external_payload": "--external-payload",
+}
 _EVENTS = ("deploy",)
 
 
@@ -48,7 +52,7 @@ def again(path: Path, values: Parameters, machine: MachineRequest, options: Mapp
         words += ["-p", _value(name, value, secret)]
     for name, flag in _REPEATED.items():
         for value in options.get(name, ()):
-            words += [flag, str(value)]
+            words += [flag, _shown(value) if isinstance(value, Path) else str(value)]
     for name, flag in _VALUED.items():
         if (value := options.get(name)) is not None:
             words += [

@@ -118,6 +118,8 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     bus.emit(RunPlanned(phases=("image", *deployment.PHASES, "steps", "collect", "remove"), steps=steps))
     for warning in request.warnings:
         bus.notice("warning", warning)
+    for note in request.notes:
+        bus.notice("note", note)
     _tell_findings(request, bus, masker)
     try:
         with contextlib.ExitStack() as stack:
@@ -151,13 +153,13 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
 
 def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
     """findings.json, and the first of those that matter as warnings of the run: a typo must not hide in a file."""
-    findings = Findings([*request.package.findings, *request.plan.findings])
+    findings = Findings([*request.findings, *request.package.findings, *request.plan.findings])
     text = masker.text(json.dumps(findings.as_json(), indent=2, ensure_ascii=False))
     (request.output / "findings.json").write_text(text + "\n", "utf-8")
     telling = [finding for finding in findings.sorted() if finding.severity != "info"]
     for finding in telling[:_FINDINGS_TOLD]:
         place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part)
-        bus.notice("warning", f"{place}: {finding.sentence}", finding.hint or None)
+        bus.notice("warning", f"{place}: {finding.sentence} [{finding.code}]", finding.hint or None)
     if len(telling) > _FINDINGS_TOLD:
         more = len(telling) - _FINDINGS_TOLD
         bus.notice("warning", f"{more} more findings about the package are in findings.json")
@@ -230,15 +232,16 @@ def _checkpoint(role: Role, step: Step) -> None:
         return
     began = time.monotonic()
     try:
-        taken = role.recording.take(role.machine, step.id)
+        paused = role.recording.take(role.machine, step.id)
     except HostError as error:
         role.recording = None
         role.bus.notice("note", f"no checkpoints from step {step.id} on: {error.message}")
         return
-    if not taken:
+    if paused is None:
         role.bus.notice("note", f"no checkpoint before step {step.id}: the machine has changed too much memory")
         return
-    role.bus.emit(CheckpointTaken(step=step.id, bytes=role.recording.size, seconds=time.monotonic() - began))
+    seconds = time.monotonic() - began
+    role.bus.emit(CheckpointTaken(step=step.id, bytes=role.recording.size, seconds=seconds, paused=paused))
 
 
 def _keep_checkpoints(role: Role) -> None:

@@ -108,17 +108,18 @@ class VmRole:
         parameters: Mapping[str, object] | None = None,
         parameters_file: Path | None = None,
         extension: Path | None = None,
-        external_payload: Path | None = None,
+        external_payload: Sequence[str | Path] = (),
         events: Sequence[str] = ("deploy",),
         certificates: Sequence[str | Path] = (),
         certificate_password_file: Path | None = None,
         local_resources: Sequence[str] = (),
         service_definition: Path | None = None,
         service_configuration: Path | None = None,
+        service_role: str | None = None,
         computer_name: str | None = None,
         admin_password_file: Path | None = None,
         memory: int | None = None,
-        cpus: int = 2,
+        cpus: int | None = None,
         network: Network | None = None,
         instance: int = 1,
         strict: bool = False,
@@ -150,7 +151,7 @@ class VmRole:
             parameters_file=None,
             given=_values(scene.folder, parameters, parameters_file),
             extension=scene.folder / extension if extension else None,
-            external_payload=scene.folder / external_payload if external_payload else None,
+            external_payload=tuple(_place(scene.folder, str(place)) for place in external_payload),
             events=tuple(events),
             image=scene.image,
             connect=scene.connect,
@@ -161,6 +162,7 @@ class VmRole:
             local_resources=tuple(local_resources),
             service_definition=definition,
             service_configuration=configuration,
+            service_role=service_role,
             computer_name=computer_name,
             admin_password_file=admin,
             memory=memory,
@@ -210,7 +212,7 @@ def machine_alone(scene: Scene) -> Iterator[ScenarioGuest]:
         computer_name=None,
         admin_password_file=None,
         memory=None,
-        cpus=2,
+        cpus=None,
         network=scene.network,
         connect=scene.connect,
     )
@@ -278,6 +280,10 @@ def _values(folder: Path, parameters: Mapping[str, object] | None, file: Path | 
     from harness.package.parameters import read_values
 
     return {**read_values((), folder / file if file else None).values, **(parameters or {})}
+
+
+def _place(folder: Path, text: str) -> str:
+    return text if "://" in text else str(folder / text)
 
 
 def _certificate(folder: Path, text: str) -> str:

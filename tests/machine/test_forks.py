@@ -120,6 +120,7 @@ class _Silent(AgentFreezePoint):
     def reach(self, machine: Machine, *, deadline: Deadline) -> None:
         super().reach(machine, deadline=deadline)
         with ChannelGuest(machine.channel(), environment=ENVIRONMENT) as guest:
+            guest.state(deadline=deadline)
             stop = (
                 "(sleep 0.2; pkill -STOP -fx /usr/lib/vmrole/agent; echo vmrole: stopped >/dev/ttyS0) >/dev/null 2>&1 &"
             )
@@ -148,7 +149,7 @@ def test_two_processes_make_one_template(image: str, state_folder: Path) -> None
     for template in TemplateStore.of_user().all():
         if template.memory_mb == 320:
             TemplateStore.of_user().discard(template.key)
-    argv = [VMROLE, "exec", "--image", image, "--memory", "320", "--json", "--", "true"]
+    argv: list[str | Path] = [VMROLE, "exec", "--image", image, "--memory", "320", "--json", "--", "true"]
     both = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     told = [json.loads(process.communicate(timeout=240)[0])["fork_reason"] for process in both]
     assert sorted(reason.split(" was ")[1] for reason in told) == ["made for it", "there already"], told

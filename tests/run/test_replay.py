@@ -182,8 +182,9 @@ class _Saved:
     def __init__(self, size: int) -> None:
         self.size = size
 
-    def checkpoint(self, folder: Path, layers: Path) -> None:
+    def checkpoint(self, folder: Path, layers: Path) -> float:
         (folder / "ram").write_bytes(os.urandom(self.size))
+        return 0.1
 
 
 def test_the_budget(tmp_path: Path) -> None:
@@ -193,5 +194,5 @@ def test_the_budget(tmp_path: Path) -> None:
         assert recording.take(_Saved(1 << 20), step)
     assert [taken.step for taken in recording.steps] in (["c", "d"], ["b", "c", "d"])
     assert recording.size <= 3 << 20
-    assert not recording.take(_Saved(4 << 20), "e")
+    assert recording.take(_Saved(4 << 20), "e") is None
     assert recording.steps == ()
