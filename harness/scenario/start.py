@@ -59,6 +59,9 @@ class PlanOf:
     def __init__(self, folder: Path, image: str) -> None:
         self._folder, self._image = folder, image
 
+    def __repr__(self) -> str:
+        return f"<plan for {self._image}>"
+
     def __call__(
         self,
         path: str | Path,
@@ -100,6 +103,9 @@ class VmRole:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
+
+    def __repr__(self) -> str:
+        return f"<vm_role on {self._scene.image}>"
 
     def __call__(
         self,
