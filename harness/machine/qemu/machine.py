@@ -26,7 +26,7 @@ from harness.machine.checkpoints import Facts, link
 from harness.machine.console import ConsoleRecorder
 from harness.machine.protocol import Capability, Channel, MachineSpec, MachineState, Medium, Origin
 from harness.machine.qemu import memory, monitor
-from harness.machine.qemu.connection import Connection
+from harness.machine.qemu.connection import Connection, ended
 from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml
 from harness.machine.qemu.storage import LocalFiles, Volumes
 from harness.machine.qemu.tunnel import Tunnel, free_port, is_this_host
@@ -312,6 +312,7 @@ class LibvirtMachine:
         if self._process and not flags & libvirt.VIR_DOMAIN_DESTROY_GRACEFUL and self._process.kill():
             # Nothing of it was wanted any more. libvirt notices by itself that the domain is gone; asked to destroy it,
             # it would look only every 0.2 s whether the process has ended.
+            ended(self.name)
             self.console.close()
             return
         try:
