@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MACHINE = [
-    click.option("--image", default="debian-12", show_default=True, help="Guest image to use."),
+    click.option("--image", default="debian-12", show_default=True, metavar="NAME[@KEY]",
+                 help="Guest image to use, and which build of it alone will do."),
     click.option("--certificate", "certificates", multiple=True, metavar="FILE[:STORE]",
                  help="Certificate to install (PFX, or PEM with its key); store My unless named."),
     click.option("--certificate-password-file", type=click.Path(path_type=Path), help="Password of PFX files."),
@@ -92,7 +94,10 @@ def machine_request(
     from harness.run.certificates import load_certificate, parse_certificate_option
     from harness.run.request import CPUS, NAME_PATTERN, MachineRequest
 
+    image, _, key = image.partition("@")
     recipe = catalog.load(image).recipe
+    if key and not re.fullmatch(r"[0-9a-f]{8,64}", key):
+        raise UsageError(f"{key!r} is no image key", hint="'vmrole images list' shows them")
     password = read_secret(certificate_password_file) if certificate_password_file else None
     loaded = []
     for text in certificates:
@@ -118,6 +123,7 @@ def machine_request(
     check_computer_name(make_name(pattern, instance, random.Random(0)))
     return MachineRequest(
         image=image,
+        image_key=key or None,
         memory_mb=wishes.memory_mb,
         cpus=wishes.cpus or CPUS,
         network="nat" if network == "nat" else "none",

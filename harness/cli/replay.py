@@ -83,7 +83,8 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
     if step not in known:
         raise UsageError(f"{path} has no step {step!r}", hint=f"its steps are {', '.join(known)}")
     kept.before(step)
-    return dataclasses.replace(request, resume=Resume(kept, step))
+    again = ("vmrole", "replay", kept.run, "--from", step, *(("--package", str(package)) if package else ()))
+    return dataclasses.replace(request, resume=Resume(kept, step), again=again)
 
 
 def machine_options(how: dict[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def carry_out(request: RunRequest, *, as_json: bool) -> NoReturn:
 
 def prepare(path: Path, **options: Any) -> RunRequest:
     """A complete RunRequest, with everything that can be wrong before a machine is started found out."""
+    from harness.cli.again import again
     from harness.run.request import RunRequest
 
     subject = read_subject(
@@ -120,6 +121,8 @@ def prepare(path: Path, **options: Any) -> RunRequest:
         timeout=options["timeout"],
         secrets=(*subject.secrets, *machine.secrets, *as_the_agent_splits(subject.secrets)),
         warnings=tuple(warnings),
+        case=options.get("case", ""),
+        again=again(path, subject.values, machine, options),
         checkpoints=not options.get("no_checkpoints", False),
         how=how_again(path, subject, machine, options),
         notes=machine.notes,

@@ -49,6 +49,8 @@ class MachineRequest:
     secret_settings: tuple[str, ...] = field(default=(), repr=False)
     cold: bool = False
     """Boot from power-on instead of forking a template."""
+    image_key: str | None = None
+    """The only build of the image that will do; None is whichever is there."""
     warnings: tuple[str, ...] = ()
     """Sentences about what was asked for."""
     notes: tuple[str, ...] = ()
@@ -85,6 +87,10 @@ class RunRequest:
     timeout: float | None = None
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    case: str = ""
+    """What tells this run from others of the same package, e.g. the scenario that asked for it."""
+    again: tuple[str, ...] = ()
+    """The command line that asks for exactly this; without secrets."""
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     """About the definition and its use; those about the package and the plan are theirs."""
