@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from harness.machine.qemu.connection import process_folder
+from harness.run.deploy import Deployed
+from harness.run.linux.identity import LinuxIdentity
 
 VMROLE = Path(sys.executable).parent / "vmrole"
 REPOSITORY = Path(__file__).parent.parent
@@ -108,3 +110,9 @@ def vmrole(*arguments: str | Path, timeout: float = 240, **environment: str) -> 
     )
     assert "Traceback" not in done.stderr, done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def linux(machine: Deployed) -> LinuxIdentity:
+    """What a Linux machine was made from."""
+    assert isinstance(machine.identity, LinuxIdentity)
+    return machine.identity

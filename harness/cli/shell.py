@@ -60,7 +60,7 @@ def _kept(run: str | None) -> int:
         deadline=Deadline(30),
     )
     with guest:
-        return _session(guest)
+        return guest.interactive()
 
 
 def _name_of(run: Path) -> str:
@@ -86,9 +86,5 @@ def _fresh(*, cold: bool, **options: Any) -> int:
             image = find_image(request, bus, deadline=deadline)
             driver, scratch = stack.enter_context(hypervisor(request, bus))
             machine = stack.enter_context(deploy(driver, image, request, bus, deadline=deadline, scratch=scratch))
-        with machine.ssh(deadline=Deadline(60)) as guest:
-            return _session(guest)
-
-
-def _session(guest: Any) -> int:
-    return int(guest.interactive())
+        with contextlib.closing(machine.terminal(deadline=Deadline(60))) as guest:
+            return guest.interactive()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.deadline import Deadline
@@ -28,7 +28,7 @@ _COMMANDS = {
     "mounts.txt": ("findmnt", "--noheadings", "--list"),
 }
 _FOLDERS = ("/resources/DiagnosticStore", "/var/log")
-_OFFLINE = (
+OFFLINE = (
     "/var/log/syslog",
     "/var/log/messages",
     "/var/log/kern.log",
@@ -71,10 +71,10 @@ def collect(guest: Guest, folder: Path, *, mask: Mask, deadline: Deadline) -> li
     return missing
 
 
-def collect_offline(machine: Machine, folder: Path, *, mask: Mask) -> None:
-    """Write what the disk of a powered-off guest has to ``folder``, and an index."""
+def collect_offline(machine: Machine, paths: Sequence[str], folder: Path, *, mask: Mask) -> None:
+    """Write what the disk of a powered-off guest has of ``paths`` to ``folder``, and an index."""
     index: dict[str, str] = {}
-    for path, content in machine.read_disk(_OFFLINE, limit=MAX_FILE):
+    for path, content in machine.read_disk(paths, limit=MAX_FILE):
         _put(folder, path, content, index, mask)
     if index:
         (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
