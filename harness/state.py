@@ -81,6 +81,16 @@ def make_private(folder: Path) -> None:
         raise HostError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
+def replace_text(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Write ``path`` whole or not at all, whoever writes it at the same time."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    temporary.chmod(mode)
+    temporary.replace(path)
+
+
 def give_to_qemu(path: Path, *, write: bool) -> None:
     """Let the account that QEMU runs under read (or write) a private file; nothing to do when we are not root."""
     if account := qemu_account():
@@ -133,11 +143,7 @@ class ProcessFolder:
         """Keep ``record``, atomically and readable by nobody else."""
         folder = self.path / "machines"
         folder.mkdir(mode=0o700, exist_ok=True)
-        temporary = folder / f".{record.name}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(asdict(record), stream)
-        temporary.replace(folder / f"{record.name}.json")
+        replace_text(folder / f"{record.name}.json", json.dumps(asdict(record)))
 
     def forget(self, name: str) -> None:
         (self.path / "machines" / f"{name}.json").unlink(missing_ok=True)

@@ -7,14 +7,34 @@ import contextlib
 import dataclasses
 import json
 import sys
-from typing import Any
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.options import machine_options, machine_request
+from harness.errors import VmRoleError
+
+if TYPE_CHECKING:
+    from harness.guest.protocol import GuestResult
+    from harness.machine.protocol import Machine
+    from harness.masking import Masker
+    from harness.run.recorder import Recorder
+    from harness.run.request import MachineRequest
 
 OUR_FAILURE = 125
 """Exit code when not the command failed but we did, as in other tools that run a command elsewhere."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Outcome:
+    """The command in one machine: the facts of the run and the instance in the shapes of result.json, its streams."""
+
+    facts: dict[str, Any]
+    instance: dict[str, Any]
+    stdout: bytes
+    stderr: bytes
 
 
 @click.command(context_settings={"ignore_unknown_options": False})
@@ -24,7 +44,7 @@ OUR_FAILURE = 125
     type=click.IntRange(min=1, max=100),
     default=1,
     show_default=True,
-    help="So many machines, one after the other.",
+    help="In so many machines, as many at once as this host has means for.",
 )
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole command.")
 @click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
@@ -38,73 +58,99 @@ def command(
     Its exit code is the command's own (over 255 becomes 1); with --count the highest; 125 when we failed.
     """
     from harness.cli.main import tell
-    from harness.errors import VmRoleError
     from harness.run.interrupt import interruptible
 
-    outcomes = []
     with interruptible():
         request = dataclasses.replace(machine_request(**options), cold=cold)
         try:
-            for _ in range(count):
-                outcomes.append(_one(request, argv, timeout, stream=not as_json))
+            outcomes = _in_machines(request, argv, count, timeout, show=not as_json)
         except VmRoleError as error:
             sys.exit(tell(error, code=OUR_FAILURE))
-    codes = [instance["exit_code"] for _facts, instance in outcomes]
+    codes = [outcome.instance["exit_code"] for outcome in outcomes]
     code = max(code if code <= 255 else 1 for code in codes)
     if as_json:
-        instances = [{"id": str(number)} | instance for number, (_facts, instance) in enumerate(outcomes)]
-        told = {"schema": 1, **outcomes[0][0], "command": list(argv), "exit_code": code, "instances": instances}
+        instances = [{"id": str(number)} | outcome.instance for number, outcome in enumerate(outcomes)]
+        told = {"schema": 1, **outcomes[0].facts, "command": list(argv), "exit_code": code, "instances": instances}
         click.echo(json.dumps(told, indent=2))
     sys.exit(code)
 
 
-def _one(
-    request: Any, argv: tuple[str, ...], timeout: float | None, *, stream: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The command in one machine: the facts of its run and the instance, in the shapes of result.json.
+def _in_machines(
+    request: MachineRequest, argv: tuple[str, ...], count: int, timeout: float | None, *, show: bool
+) -> list[Outcome]:
+    """The command in ``count`` machines, in their order; with ``show`` its streams are copied to ours as they are.
 
-    With ``stream`` its streams are copied to ours as they are.
+    The first error of ours ends the others too, and is raised.
     """
     from harness.cli.reporting import reporting
     from harness.deadline import Deadline
+    from harness.machine.slots import how_many
     from harness.masking import Masker
-    from harness.report.text import masked
     from harness.run.deploy import deploy
+    from harness.run.events import EventBus
     from harness.run.host import find_image, hypervisor
-    from harness.run.result import text_of
+    from harness.run.recorder import Recorder
 
-    deadline = Deadline(timeout)
-    masker = Masker(request.secrets)
-    quiet = not sys.stderr.isatty()
+    deadline, masker, turns = Deadline(timeout), Masker(request.secrets), threading.Lock()
+    machines: list[Machine] = []
     with contextlib.ExitStack() as stack:
-        bus, recorder = stack.enter_context(reporting(masker, folder=None, quiet=quiet))
+        bus, recorder = stack.enter_context(reporting(masker, folder=None, quiet=not sys.stderr.isatty()))
         image = find_image(request, bus, deadline=deadline)
         driver, scratch = stack.enter_context(hypervisor(request, bus))
-        # Reading back takes an emulated guest two seconds; without --json nobody sees it.
-        deployment = deploy(
-            driver,
-            image,
-            request,
-            bus,
-            deadline=deadline,
-            scratch=scratch,
-            on_secrets=masker.add,
-            reading_back=not stream,
-        )
-        machine = stack.enter_context(deployment)
-        done = machine.guest.run(argv, deadline=deadline)
-    if stream:
-        sys.stdout.buffer.write(done.stdout)
-        sys.stdout.buffer.flush()
-        sys.stderr.buffer.write(done.stderr)
-        sys.stderr.buffer.flush()
+
+        def one(number: int) -> Outcome:
+            own_bus, own = bus, recorder
+            if count > 1:
+                own_bus, own = EventBus(), Recorder()
+                own_bus.subscribe(own)
+            with deploy(
+                driver,
+                image,
+                request,
+                own_bus,
+                deadline=deadline,
+                scratch=scratch,
+                on_machine=machines.append,
+                on_secrets=masker.add,
+                reading_back=not show,  # takes a guest a second, and nobody sees it otherwise
+            ) as machine:
+                done = machine.guest.run(argv, deadline=deadline)
+            outcome = _outcome(own, done, masker)
+            if count > 1:
+                bus.notice("note", f"machine {number + 1} of {count}: exit code {outcome.instance['exit_code']}")
+            if show:
+                with turns:
+                    for source, target in ((outcome.stdout, sys.stdout), (outcome.stderr, sys.stderr)):
+                        target.buffer.write(source)
+                        target.buffer.flush()
+            return outcome
+
+        if count == 1:
+            return [one(0)]
+        with ThreadPoolExecutor(min(count, how_many(request.memory_mb or image.recipe.memory_mb))) as pool:
+            running = [pool.submit(one, number) for number in range(count)]
+            try:
+                return [task.result() for task in running]
+            except BaseException:
+                for task in running:
+                    task.cancel()
+                for machine in machines:  # ends what the other threads wait for
+                    machine.crash()
+                raise
+
+
+def _outcome(recorder: Recorder, done: GuestResult, masker: Masker) -> Outcome:
+    from harness.report.text import masked
+    from harness.run.result import text_of
+
     result = recorder.result().to_json()
     facts = {name: result[name] for name in ("image", "accelerator", "forked", "fork_reason")}
     instance = masked(result["instances"][0], masker)
     del instance["steps"], instance["id"]
-    return facts, instance | {
+    instance |= {
         "exit_code": done.exit_code if done.exit_code is not None else 1,
         "stdout": text_of(masker.bytes(done.stdout)),
         "stderr": text_of(masker.bytes(done.stderr)),
         "seconds": round(done.seconds, 3),
     }
+    return Outcome(facts, instance, done.stdout, done.stderr)

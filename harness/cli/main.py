@@ -15,6 +15,7 @@ from harness.errors import VmRoleError
 
 _COMMANDS = {
     "run": ("harness.cli.run", "Deploy an extension into a throwaway machine."),
+    "replay": ("harness.cli.replay", "Go on from a failed run as it was before a step."),
     "exec": ("harness.cli.exec", "One command in a throwaway machine, specialised as in run."),
     "shell": ("harness.cli.shell", "An interactive session in a kept or a fresh machine."),
     "check": ("harness.cli.check", "Say what is odd, doubtful or wrong in a package."),

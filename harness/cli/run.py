@@ -8,15 +8,19 @@ import json
 import re
 import secrets
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from harness.cli.options import MACHINE_OPTIONS, machine_options, machine_request
 from harness.cli.subject import Subject, plan_events, read_subject, subject_options
 from harness.errors import PackageError, UsageError
+
+if TYPE_CHECKING:
+    from harness.run.request import MachineRequest, RunRequest
 
 
 @click.command()
@@ -35,6 +39,7 @@ from harness.errors import PackageError, UsageError
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory, new or empty.")
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
 @click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
+@click.option("--no-checkpoints", is_flag=True, help="Do not save the machine before each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def command(path: Path, **options: Any) -> None:
     """Deploy PATH into a throwaway machine: an extension (.resextpkg, .resext or its folder) or a definition
@@ -43,26 +48,31 @@ def command(path: Path, **options: Any) -> None:
     Exit codes: 0 succeeded (warnings allowed), 1 the extension failed, 2 wrong usage or impossible package, 3 guest,
     host or harness failed, 4 incomplete, 130 and 143 interrupted.
     """
+    from harness.run.interrupt import interruptible
+
+    with interruptible():
+        carry_out(prepare(path, **options), as_json=options["as_json"])
+
+
+def carry_out(request: RunRequest, *, as_json: bool) -> NoReturn:
+    """Do the run, tell its result, and exit with its code."""
     from harness.cli.reporting import reporting
     from harness.masking import Masker
     from harness.report.text import masked
-    from harness.run.interrupt import interruptible
     from harness.run.runner import perform
 
-    with interruptible():
-        request = prepare(path, **options)
-        masker = Masker(request.secrets)
-        with (
-            reporting(masker, folder=request.output) as (bus, recorder),
-            perform(request, bus, recorder, masker) as role,
-        ):
-            pass
-    if options["as_json"]:
+    masker = Masker(request.secrets)
+    with (
+        reporting(masker, folder=request.output) as (bus, recorder),
+        perform(request, bus, recorder, masker) as role,
+    ):
+        pass
+    if as_json:
         click.echo(json.dumps(masked(role.result.to_json(), masker), indent=2))
     sys.exit(role.conclusion.exit_code)
 
 
-def prepare(path: Path, **options: Any) -> Any:
+def prepare(path: Path, **options: Any) -> RunRequest:
     """A complete RunRequest, with everything that can be wrong before a machine is started found out."""
     from harness.run.request import RunRequest
 
@@ -72,6 +82,7 @@ def prepare(path: Path, **options: Any) -> Any:
         parameters_file=options["parameters_file"],
         extension=options.get("extension"),
         external_payload=options.get("external_payload"),
+        given=options.get("given"),
     )
     package, parameters = subject.package, subject.values
     given: dict[str, Any] = {name: options[name] for name in MACHINE_OPTIONS if name in options}
@@ -90,9 +101,7 @@ def prepare(path: Path, **options: Any) -> Any:
     require_payload(package)
     warnings = [*subject.warnings, *told, *missing_tags(package, recipe.tags, machine.image, strict=options["strict"])]
     warnings += changed_values(package, parameters, plan)
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", package.name).strip("-.")[:40] or "extension"
-    name = f"{stamp}-{slug}-{secrets.token_hex(3)}"
+    name = run_name(package.name)
     return RunRequest(
         machine=dataclasses.replace(machine, cold=options.get("cold", False)),
         package=package,
@@ -105,7 +114,33 @@ def prepare(path: Path, **options: Any) -> Any:
         timeout=options["timeout"],
         secrets=(*subject.secrets, *machine.secrets, *as_the_agent_splits(subject.secrets)),
         warnings=tuple(warnings),
+        checkpoints=not options.get("no_checkpoints", False),
+        how=how_again(path, subject, machine, options),
     )
+
+
+def run_name(subject: str) -> str:
+    """A unique name for a run of ``subject`` that says when it was."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", subject).strip("-.")[:40] or "extension"
+    return f"{stamp}-{slug}-{secrets.token_hex(3)}"
+
+
+def how_again(path: Path, subject: Subject, machine: MachineRequest, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What a replay needs to plan the same again: the options as JSON has them, paths absolute, values as given."""
+    paths = {"path": path, "extension": options.get("extension"), "external_payload": options.get("external_payload")}
+    return {name: str(value.absolute()) if value else None for name, value in paths.items()} | {
+        "given": dict(subject.given),
+        "events": list(options.get("events", ("deploy",))),
+        "pattern_defaults": options.get("pattern_defaults", "recorded"),
+        "strict": options["strict"],
+        "allow_unexecuted": options["allow_unexecuted"],
+        "image": machine.image,
+        "memory": machine.memory_mb,
+        "cpus": machine.cpus,
+        "network": machine.network,
+        "instance": machine.instance,
+    }
 
 
 def with_settings(machine: Any, subject: Subject) -> tuple[Any, list[str]]:

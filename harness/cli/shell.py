@@ -19,11 +19,13 @@ from harness.errors import GuestError, UsageError
 @click.command()
 @click.argument("run", required=False)
 @machine_options
+@click.option("--at", metavar="STEP", help="In the machine of RUN as it was just before STEP.")
 @click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
-def command(run: str | None, cold: bool, **options: Any) -> None:
+def command(run: str | None, at: str | None, cold: bool, **options: Any) -> None:
     """An interactive session as administrator in the machine that RUN kept; the last kept one without RUN.
 
-    With --image, in a fresh throwaway machine, which is gone when the session ends. RUN is a run directory or its name.
+    With --image, in a fresh throwaway machine, and with --at in one that goes on from a checkpoint; both are gone when
+    the session ends. RUN is a run directory or its name.
     """
     from harness.run.interrupt import interruptible
 
@@ -31,7 +33,11 @@ def command(run: str | None, cold: bool, **options: Any) -> None:
     fresh = ctx.get_parameter_source("image") is not click.core.ParameterSource.DEFAULT
     if fresh and run:
         raise UsageError("both a run and --image are given", hint="leave one of them out")
+    if at and (fresh or not run):
+        raise UsageError("--at needs a run, whose machine it is", hint="vmrole shell RUN --at STEP")
     with interruptible():
+        if run and at:
+            sys.exit(_at(run, at))
         sys.exit(_fresh(**options, cold=cold) if fresh else _kept(run))
 
 
@@ -42,7 +48,7 @@ def _kept(run: str | None) -> int:
 
     machines = [record for _folder, record in kept_machines()]
     if run is not None:
-        name = _name_of(Path(run))
+        name = name_of(Path(run))
         machines = [record for record in machines if name in (record.run, record.name)]
     if not machines:
         what = f"no machine of the run {run} is kept" if run else "no machine is kept"
@@ -63,7 +69,7 @@ def _kept(run: str | None) -> int:
         return guest.interactive()
 
 
-def _name_of(run: Path) -> str:
+def name_of(run: Path) -> str:
     """The run's name from its directory; else it is taken for the name itself."""
     try:
         return str(json.loads((run / "result.json").read_text())["run"])
@@ -86,5 +92,28 @@ def _fresh(*, cold: bool, **options: Any) -> int:
             image = find_image(request, bus, deadline=deadline)
             driver, scratch = stack.enter_context(hypervisor(request, bus))
             machine = stack.enter_context(deploy(driver, image, request, bus, deadline=deadline, scratch=scratch))
+        with contextlib.closing(machine.terminal(deadline=Deadline(60))) as guest:
+            return guest.interactive()
+
+
+def _at(run: str, step: str) -> int:
+    from harness.cli.replay import kept_of, machine_options
+    from harness.cli.reporting import reporting
+    from harness.deadline import Deadline
+    from harness.masking import Masker
+    from harness.run.host import find_image, hypervisor
+    from harness.run.replay import resume
+    from harness.run.request import Resume
+
+    kept = kept_of(run)
+    kept.before(step)
+    request = machine_request(**machine_options(dict(kept.facts["how"])))
+    masker, deadline = Masker(()), Deadline(None)
+    with contextlib.ExitStack() as stack:
+        with reporting(masker, folder=None) as (bus, _recorder):
+            image = find_image(request, bus, deadline=deadline)
+            driver, _scratch = stack.enter_context(hypervisor(request, bus))
+            going_on = resume(driver, image, request, Resume(kept, step), bus, deadline=deadline, on_secrets=masker.add)
+            machine = stack.enter_context(going_on)
         with contextlib.closing(machine.terminal(deadline=Deadline(60))) as guest:
             return guest.interactive()

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -67,6 +67,8 @@ class Subject:
     package: Package
     values: Parameters
     machine: MachineSettings | None = None
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """The values as they were given."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
 
@@ -78,28 +80,33 @@ def read_subject(
     parameters_file: Path | None = None,
     extension: Path | None = None,
     external_payload: Path | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Subject:
-    """Read PATH and what belongs to it. Raises UsageError and PackageError, one sentence each."""
+    """Read PATH and what belongs to it. ``given`` are values as an earlier ``Subject`` has them.
+
+    Raises UsageError and PackageError, one sentence each.
+    """
     from harness.package.definition import Definition, read_any
     from harness.package.external import with_external
-    from harness.package.parameters import read_parameters, read_values
+    from harness.package.parameters import Given, declared_parameters, fill_parameters, read_values
     from harness.package.reader import read_package
 
     read = read_any(path)
+    raw = read_values(parameters, parameters_file) if given is None else Given(given)
     if not isinstance(read, Definition):
         if extension is not None:
             raise UsageError(f"--extension is for definitions, and {path} is an extension")
         package = with_external(read, external_payload)
-        values = read_parameters(package, parameters, parameters_file)
-        return Subject(package, values, None, values.secrets, values.warnings)
+        values = fill_parameters(package.name, package.document, declared_parameters(package), raw)
+        return Subject(package, values, None, raw.values, values.secrets, values.warnings)
     from harness.package.resolve import resolve_definition
 
     if extension is None:
         raise UsageError(f"{path} is a definition: its steps are those of its extension", hint="add --extension PATH")
     package = with_external(read_package(extension), external_payload)
-    resolved = resolve_definition(read, package, read_values(parameters, parameters_file))
+    resolved = resolve_definition(read, package, raw)
     warnings = (*resolved.values.warnings, *(finding.sentence for finding in resolved.findings))
-    return Subject(package, resolved.parameters, resolved.machine, resolved.secrets, warnings)
+    return Subject(package, resolved.parameters, resolved.machine, raw.values, resolved.secrets, warnings)
 
 
 def plan_events(

@@ -21,7 +21,7 @@ from harness.deadline import Deadline
 from harness.errors import CommandError
 from harness.machine.protocol import Accelerator
 from harness.process import run, which
-from harness.state import host_boot_id, qemu_account, state_folder
+from harness.state import host_boot_id, qemu_account, replace_text, state_folder
 
 PROBE_SECONDS = 2.0
 """A native boot to this point takes some 0.5 s; emulated or nested-and-trapped ones take longer or never get there."""
@@ -44,9 +44,7 @@ def choose_accelerator(kernel: Path, *, fresh: bool = False) -> Accelerator:
             if data["key"] == key:
                 return Accelerator(kind=data["kind"], reason=data["reason"])
     answer = probe(kernel)
-    temporary = kept.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({"key": key, "kind": answer.kind, "reason": answer.reason}))
-    temporary.replace(kept)
+    replace_text(kept, json.dumps({"key": key, "kind": answer.kind, "reason": answer.reason}))
     return answer
 
 

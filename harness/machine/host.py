@@ -16,9 +16,30 @@ SPACE_MB = 512
 
 
 def memory_available_mb() -> int:
-    """MiB that can be used without swapping (proc(5), MemAvailable)."""
+    """MiB that can be used without swapping (proc(5), MemAvailable), or that a container has left."""
+    limit = _cgroup_mb("memory.max")
+    free = _meminfo_mb("MemAvailable")
+    return free if limit is None else min(free, max(0, limit - (_cgroup_mb("memory.current") or 0)))
+
+
+def memory_total_mb() -> int:
+    """MiB of memory that this host has (proc(5), MemTotal), or that a container may use."""
+    limit = _cgroup_mb("memory.max")
+    total = _meminfo_mb("MemTotal")
+    return total if limit is None else min(total, limit)
+
+
+def _cgroup_mb(name: str) -> int | None:
+    """A number of the control group in MiB; None where it has none (the root group does not), and for "max"."""
+    try:
+        return int((Path("/sys/fs/cgroup") / name).read_text()) >> 20
+    except (OSError, ValueError):
+        return None
+
+
+def _meminfo_mb(name: str) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) // 1024
     return 0
 

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from harness.deadline import Deadline
 from harness.image.recipe import Image
+from harness.machine.checkpoints import Checkpoint, Recording
 
 
 class Capability(StrEnum):
@@ -88,6 +89,8 @@ class Origin:
 
     forked: bool
     reason: str
+    template: str | None = None
+    """Key of the template."""
 
 
 class Channel(Protocol):
@@ -155,6 +158,10 @@ class Machine(Protocol):
     def crash(self) -> None:
         """Power off without telling the guest."""
 
+    def checkpoint(self, folder: Path, layers: Path) -> None:
+        """Save the machine as it is (Capability.checkpoint), for harness.machine.checkpoints, which gives the places.
+        The guest stands still for a moment and goes on."""
+
     def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
         """Files of a guest that does not answer, read from its disk offline and never mounted: it is powered off."""
 
@@ -176,6 +183,14 @@ class Hypervisor(Protocol):
     def accelerator(self, image: Image) -> Accelerator:
         """What will execute guests of ``image``, and why."""
 
+    def turn(
+        self, memory_mb: int, *, deadline: Deadline, waiting: Callable[[str], None]
+    ) -> AbstractContextManager[None]:
+        """Hold the right to run one machine of ``memory_mb``; waits while others have all that the host can give.
+
+        ``waiting`` is told once what is lacking. Raises HostError at the deadline, and for what can never be.
+        """
+
     def machine(
         self,
         spec: MachineSpec,
@@ -189,3 +204,12 @@ class Hypervisor(Protocol):
         With ``freeze`` it is a fork of a template where that is possible, and has no medium then; else it is switched
         on. Its ``origin`` says which and why. ``waiting`` is told what takes long.
         """
+
+    def recording(self, name: str) -> AbstractContextManager[Recording]:
+        """A place for the checkpoints of the machine ``name``."""
+
+    def resume(
+        self, spec: MachineSpec, checkpoint: Checkpoint, *, deadline: Deadline
+    ) -> AbstractContextManager[Machine]:
+        """A machine that goes on from ``checkpoint``, which was taken of one with the same ``spec`` but for the name.
+        Its entropy and clock are those of then."""

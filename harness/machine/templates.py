@@ -18,6 +18,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.image.cache import Cache, check_owner, disk_usage
+from harness.machine.checkpoints import templates_in_use
 from harness.state import qemu_account
 
 FILES = ("ram", "state", "disk.qcow2")
@@ -138,12 +139,15 @@ class TemplateStore:
             (self.folder / key).rename(grave / "template")  # out of the way first: nobody finds half of one
 
     def evict(self, *, sparing: str | None = None) -> list[Template]:
-        """Remove what was not used for long, then the least recently used until the rest fits; returns what went."""
+        """Remove what was not used for long, then the least recently used until the rest fits; returns what went.
+
+        Those that kept checkpoints need stay."""
         gone, total = [], 0
+        needed = templates_in_use() | {sparing}
         for template in self.all():
             total += template.size
             old = time.time() - template.used > MOST_AGE
-            if template.key != sparing and (old or total > MOST_BYTES):
+            if template.key not in needed and (old or total > MOST_BYTES):
                 self.discard(template.key)
                 gone.append(template)
         return gone

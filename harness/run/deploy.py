@@ -79,8 +79,11 @@ def deploy(
     bus.emit(MachineChosen(image=facts, accelerator=accelerator))
     system = system_of(image.recipe.os)
     token = secrets.token_hex(3)
-    nic = Nic(Network(request.network), _MAC, "10.0.2.15/24", "10.0.2.2", "10.0.2.3")
+    nic = network_card(Network(request.network))
+    memory_mb = request.memory_mb or image.recipe.memory_mb
     with contextlib.ExitStack() as stack:
+        turn = hypervisor.turn(memory_mb, deadline=deadline, waiting=lambda what: bus.notice("note", what))
+        stack.enter_context(turn)
         # Made while the machine starts: it is needed only once there is a guest to give it to.
         making = stack.enter_context(ThreadPoolExecutor(1, "identity")).submit(
             lambda: system.identity(
@@ -99,7 +102,7 @@ def deploy(
         spec = MachineSpec(
             name=f"vmrole-{token}",
             image=image,
-            memory_mb=request.memory_mb or image.recipe.memory_mb,
+            memory_mb=memory_mb,
             cpus=request.cpus,
             nics=(nic,),
             medium=medium,
@@ -146,6 +149,11 @@ def deploy(
                     )
                 )
         yield Deployed(machine, guest, image, identity, system)
+
+
+def network_card(network: Network) -> Nic:
+    """The one network card of a machine; QEMU's user networking has these addresses."""
+    return Nic(network, _MAC, "10.0.2.15/24", "10.0.2.2", "10.0.2.3")
 
 
 @contextlib.contextmanager

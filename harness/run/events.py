@@ -120,6 +120,16 @@ class SpecializationRead(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointTaken(Event):
+    """The machine was saved before a step; ``bytes`` is what all checkpoints of the run take."""
+
+    step: str
+    bytes: int
+    seconds: float
+    instance: str = "0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepStarted(Event):
     """``limit`` is the step's own time-out in seconds."""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from harness.deadline import Deadline
@@ -20,10 +21,21 @@ _MOST_RUNS = 5
 _REBOOT_SECONDS = 300.0
 
 
-def execute(plan: Plan, executor: Executor, guest: Guest, bus: EventBus, *, deadline: Deadline, mask: Mask) -> bool:
+def execute(
+    plan: Plan,
+    executor: Executor,
+    guest: Guest,
+    bus: EventBus,
+    *,
+    deadline: Deadline,
+    mask: Mask,
+    before: Callable[[Step], None] = lambda _step: None,
+    start: str | None = None,
+) -> bool:
     """Run every step of ``plan``; whether all of them may be followed by more.
 
-    ``mask`` takes the secrets out of a stream before anything is cut from it.
+    ``mask`` takes the secrets out of a stream before anything is cut from it. ``before`` is called before each step
+    that is going to be run. With ``start`` the steps before the one of that id have been run, and are ``skipped``.
     After a step that failed the deployment the others are ``skipped``. Steps of another operating system are
     ``not_applicable`` and change nothing. After one that cannot be executed here the run goes on, and what follows is
     marked as ``after_unexecuted``.
@@ -31,9 +43,13 @@ def execute(plan: Plan, executor: Executor, guest: Guest, bus: EventBus, *, dead
     over: str | None = None
     error: BaseException | None = None
     unexecuted = False
+    done_before = start is not None
     for step in plan.steps:
+        done_before = done_before and step.id != start
         if not step.applicable:
             _never_started(step, Outcome.not_applicable, f"a step for {step.os}", bus)
+        elif done_before:
+            _never_started(step, Outcome.skipped, "it ran before the checkpoint that this run goes on from", bus)
         elif over:
             _never_started(step, Outcome.skipped, over, bus, after_unexecuted=unexecuted)
         elif why_not := executor.why_not(step):
@@ -41,6 +57,7 @@ def execute(plan: Plan, executor: Executor, guest: Guest, bus: EventBus, *, dead
             unexecuted = True
         else:
             try:
+                before(step)
                 outcome = _run(step, executor, guest, bus, deadline, mask, after_unexecuted=unexecuted)
                 unexecuted = unexecuted or outcome is Outcome.not_executable
                 if outcome in (Outcome.failed, Outcome.timed_out):

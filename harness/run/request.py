@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.run.answer import LocalResource
 
 if TYPE_CHECKING:
+    from harness.machine.checkpoints import Kept
     from harness.package.reader import Package
     from harness.plan import Plan
     from harness.run.certificates import Certificate
@@ -78,3 +79,17 @@ class RunRequest:
     timeout: float | None = None
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    checkpoints: bool = True
+    """Whether the machine is saved before each step, where that can be."""
+    how: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What a replay needs to ask for the same again; JSON values, secret ones too."""
+    resume: Resume | None = None
+    """Go on from a checkpoint instead of starting a machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The checkpoint before ``step`` of the run ``kept``."""
+
+    kept: Kept
+    step: str

@@ -6,31 +6,38 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, GuestLostError, VmRoleError
+from harness.errors import GuestError, GuestLostError, HostError, VmRoleError
 from harness.image.recipe import Image
-from harness.machine.protocol import Machine, MachineState
+from harness.machine.checkpoints import LIFE_HOURS, Recording
+from harness.machine.protocol import Capability, Hypervisor, Machine, MachineState
 from harness.masking import Masker
 from harness.package import Findings
+from harness.plan import Step
 from harness.run import deploy as deployment
 from harness.run.collect import collect_offline
 from harness.run.deploy import Deployed, deploy
-from harness.run.events import EventBus, RunFinished, RunPlanned, RunStarted
+from harness.run.events import CheckpointTaken, EventBus, RunFinished, RunPlanned, RunStarted
 from harness.run.execute import execute
 from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
 from harness.run.request import KEEP_HOURS, RunRequest
-from harness.run.result import Conclusion, RunResult, StepResult, Verdict, conclude
+from harness.run.result import Conclusion, Outcome, RunResult, StepResult, Verdict, conclude
 from harness.run.system import system_of
 from harness.run.watch import watched
 
 _COLLECT_SECONDS = 90.0
 
 _FINDINGS_TOLD = 10
+
+_WRONG = (Outcome.failed, Outcome.timed_out, Outcome.warned)
+"""Outcomes of steps that somebody wants to look into."""
 
 _RETURN_SECONDS = 60.0
 """How long a guest that went away in a step may take to come back, so that its logs can be had."""
@@ -47,6 +54,7 @@ class Role:
     image: Image | None = None
     deployed: Deployed | None = None
     machine: Machine | None = None
+    recording: Recording | None = None
     error: BaseException | None = None
     kept: bool = False
     keep_anyway: bool = False
@@ -101,6 +109,7 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
             _collect(role)
             yield role
             _keep(role)
+            _keep_checkpoints(role)
             with bus.phase("remove") if not role.kept else contextlib.nullcontext():
                 stack.close()
     except (Exception, KeyboardInterrupt) as error:
@@ -138,25 +147,100 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:
     def on_machine(machine: Machine) -> None:
         role.machine = machine
 
-    payload = request.package.payload
-    role.deployed = stack.enter_context(
-        deploy(
-            driver,
-            image,
-            request.machine,
+    role.deployed = stack.enter_context(_machine(role, driver, image, scratch, deadline, on_machine))
+    deployed = role.deployed
+    able = Capability.checkpoint in deployed.machine.capabilities and deployed.system.resumable
+    if request.checkpoints and able:
+        role.recording = stack.enter_context(driver.recording(deployed.machine.name))
+    with bus.phase("steps", limit=deadline.timeout()), watched(deployed.machine, deployed.guest):
+        executor = deployed.system.executor(image.recipe)
+        executor.prepare(request.plan, deployed.guest, bus, deadline=deadline)
+        execute(
+            request.plan,
+            executor,
+            deployed.guest,
             bus,
             deadline=deadline,
-            payload=payload.extract if payload else None,
+            mask=role.mask,
+            before=lambda step: _checkpoint(role, step),
+            start=request.resume.step if request.resume else None,
+        )
+
+
+def _machine(
+    role: Role,
+    driver: Hypervisor,
+    image: Image,
+    scratch: Path,
+    deadline: Deadline,
+    on_machine: Callable[[Machine], None],
+) -> contextlib.AbstractContextManager[Deployed]:
+    """The specialised machine of the run: a fresh one, or one that goes on from a checkpoint."""
+    request, bus, payload = role.request, role.bus, role.request.package.payload
+    if request.resume:
+        from harness.run.replay import resumed
+
+        return resumed(
+            driver,
+            image,
+            request,
+            bus,
+            deadline=deadline,
             scratch=scratch,
             on_machine=on_machine,
             on_secrets=role.masker.add,
         )
+    return deploy(
+        driver,
+        image,
+        request.machine,
+        bus,
+        deadline=deadline,
+        payload=payload.extract if payload else None,
+        scratch=scratch,
+        on_machine=on_machine,
+        on_secrets=role.masker.add,
     )
-    deployed = role.deployed
-    with bus.phase("steps", limit=deadline.timeout()), watched(deployed.machine, deployed.guest):
-        executor = deployed.system.executor(image.recipe)
-        executor.prepare(request.plan, deployed.guest, bus, deadline=deadline)
-        execute(request.plan, executor, deployed.guest, bus, deadline=deadline, mask=role.mask)
+
+
+def _checkpoint(role: Role, step: Step) -> None:
+    """Save the machine before ``step``. A run does not fail for want of checkpoints; that is told once."""
+    if role.recording is None or role.machine is None:
+        return
+    began = time.monotonic()
+    try:
+        taken = role.recording.take(role.machine, step.id)
+    except HostError as error:
+        role.recording = None
+        role.bus.notice("note", f"no checkpoints from step {step.id} on: {error.message}")
+        return
+    if not taken:
+        role.bus.notice("note", f"no checkpoint before step {step.id}: the machine has changed too much memory")
+        return
+    role.bus.emit(CheckpointTaken(step=step.id, bytes=role.recording.size, seconds=time.monotonic() - began))
+
+
+def _keep_checkpoints(role: Role) -> None:
+    """Keep the checkpoints of a run in which something went wrong, and say how to go on from them."""
+    request, recording = role.request, role.recording
+    wrong = [step for step in role.steps if step.outcome in _WRONG]
+    if recording is None or role.deployed is None or isinstance(role.error, KeyboardInterrupt):
+        return
+    if not wrong and role.error is None:
+        return
+    from harness.run.replay import facts_of
+
+    seen = next(iter(role.recorder.instances), None)
+    kept = recording.keep(request.name, facts_of(role.deployed, seen, request))
+    if kept is None:
+        return
+    known = [taken.step for taken in kept.steps]
+    start = next((step.id for step in wrong if step.id in known), kept.steps[-1].step)
+    role.bus.notice(
+        "note",
+        f"checkpoints are kept for {LIFE_HOURS:.0f} h, {kept.size >> 20} MiB, before {', '.join(known)}: "
+        f"'vmrole replay {request.output} --from {start}' goes on from there",
+    )
 
 
 def _collect(role: Role) -> None:

@@ -111,6 +111,10 @@ class Greeting(FreezePoint, Protocol):
 class System(Protocol):
     """What the package of an operating system offers, as ``SYSTEM``."""
 
+    @property
+    def resumable(self) -> bool:
+        """Whether a machine can go on from a checkpoint (harness.run.replay)."""
+
     def identity(
         self, request: MachineRequest, recipe: Recipe, token: str, nic: Nic, *, payload: bool, has_channel: bool
     ) -> Identity:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, HostError
 from harness.image.recipe import Image
 from harness.machine.accelerator import choose_accelerator
+from harness.machine.checkpoints import Checkpoint, Recording, recording
 from harness.machine.host import check_means
 from harness.machine.protocol import Accelerator, FreezePoint, MachineSpec, Origin
 from harness.machine.qemu.connection import Connection, connect
@@ -19,6 +21,7 @@ from harness.machine.qemu.forks import Forks, firmware
 from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
 from harness.machine.qemu.storage import LocalFiles, Volumes, storage_for
 from harness.machine.qemu.tunnel import is_this_host
+from harness.machine.slots import slot
 
 
 class LibvirtHypervisor:
@@ -28,6 +31,7 @@ class LibvirtHypervisor:
         self._connection = connection
         self._storage = storage
         self._accelerators: dict[Path, Accelerator] = {}
+        self._probing = threading.Lock()
 
     @classmethod
     @contextlib.contextmanager
@@ -58,9 +62,18 @@ class LibvirtHypervisor:
             return Accelerator("tcg", f"KVM on {self._connection.host} is not probed from here")
         if kernel is None:
             return Accelerator("tcg", "the image has no kernel to probe KVM with")
-        if kernel not in self._accelerators:
-            self._accelerators[kernel] = choose_accelerator(kernel)
-        return self._accelerators[kernel]
+        with self._probing:
+            if kernel not in self._accelerators:
+                self._accelerators[kernel] = choose_accelerator(kernel)
+            return self._accelerators[kernel]
+
+    def turn(
+        self, memory_mb: int, *, deadline: Deadline, waiting: Callable[[str], None]
+    ) -> contextlib.AbstractContextManager[None]:
+        """See protocol.Hypervisor; what another libvirt host has is not known here."""
+        if not self._connection.embed:
+            return contextlib.nullcontext()
+        return slot(memory_mb, deadline=deadline, waiting=waiting)
 
     @contextlib.contextmanager
     def machine(
@@ -75,6 +88,21 @@ class LibvirtHypervisor:
         if self._connection.embed:
             check_means(spec.memory_mb, self._connection.folder.path)
         machine = self._forked_or_cold(spec, freeze, deadline, waiting)
+        try:
+            yield machine
+        finally:
+            machine.close()
+
+    def recording(self, name: str) -> contextlib.AbstractContextManager[Recording]:
+        """See protocol.Hypervisor."""
+        return recording(self._connection.folder, name)
+
+    @contextlib.contextmanager
+    def resume(self, spec: MachineSpec, checkpoint: Checkpoint, *, deadline: Deadline) -> Iterator[LibvirtMachine]:
+        """See protocol.Hypervisor."""
+        if not isinstance(self._storage, LocalFiles):
+            raise HostError("checkpoints are there for machines of the in-process driver only")
+        machine = Forks(self._connection, self._storage).resume(spec, checkpoint, deadline)
         try:
             yield machine
         finally:

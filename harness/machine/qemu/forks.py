@@ -15,12 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.deadline import Deadline
+from harness.errors import HostError
+from harness.machine.accelerator import EMULATOR
+from harness.machine.checkpoints import Checkpoint, link
 from harness.machine.protocol import FreezePoint, MachineSpec, Origin
 from harness.machine.qemu.connection import Connection
 from harness.machine.qemu.domain import DomainFiles, domain_xml
 from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
 from harness.machine.qemu.storage import LocalFiles
 from harness.machine.templates import Template, TemplateStore
+from harness.process import which
 from harness.state import give_to_qemu
 
 _MAKE_SECONDS = 300.0
@@ -65,13 +69,37 @@ class Forks:
         self, spec: MachineSpec, template: Template, freeze: FreezePoint, deadline: Deadline, how: str
     ) -> LibvirtMachine:
         """A fork that answers. Raises HostError or GuestError when there is none; then nothing is left of it."""
-        origin = Origin(True, f"the template {template.key} was {how}")
+        origin = Origin(True, f"the template {template.key} was {how}", template.key)
         machine = new_machine(self._connection, self._storage, spec, origin)
         try:
             disk = self._storage.overlay_on(spec.name, str(template.disk), "qcow2", deadline=deadline)
             files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True, firmware=firmware())
             machine.start(files, domain_xml(spec, files, kvm=False), state=template.state, deadline=deadline)
             freeze.greet(machine, deadline=deadline)
+        except BaseException:
+            machine.close()
+            raise
+        return machine
+
+    def resume(self, spec: MachineSpec, checkpoint: Checkpoint, deadline: Deadline) -> LibvirtMachine:
+        """A machine that goes on from ``checkpoint``. Raises HostError when that cannot be, and nothing is left."""
+        saved = checkpoint.facts
+        template = self._store.find(saved.template) if saved.template == self._key(spec) else None
+        if template is None:
+            raise HostError(
+                f"the template that the checkpoint before {checkpoint.step} is based on is gone",
+                hint="the image, QEMU or the machine's size changed since; run it again",
+            )
+        # The layers are in the machine's own folder too: it is to outlive the checkpoint, and may be saved itself.
+        layers = [link(layer, self._storage.folder) for layer in sorted(checkpoint.layers.iterdir())]
+        origin = Origin(True, f"it goes on from the checkpoint before {checkpoint.step}", template.key)
+        machine = new_machine(self._connection, self._storage, spec, origin)
+        try:
+            disk = self._storage.overlay_on(spec.name, saved.disk, "qcow2", deadline=deadline)
+            files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True, firmware=firmware())
+            xml = domain_xml(spec, files, kvm=False)
+            state, pages = checkpoint.folder / "state", checkpoint.folder / "ram"
+            machine.start(files, xml, state=state, pages=pages, layers=layers, deadline=deadline)
         except BaseException:
             machine.close()
             raise
@@ -122,7 +150,8 @@ class Forks:
         """The whole domain without names, paths and ports, the image as it was built, and the program QEMU."""
         plain = replace(spec, name="template", medium=None)
         files = DomainFiles("qemu", "kernel", "initrd", "disk", None, "console", "channel", "ram", firmware=firmware())
-        emulator = Path(self._connection.emulator or "").stat()
+        # Not the connection's emulator: that may be a program of ours that starts this one.
+        emulator = Path(which(EMULATOR) or "").stat()
         parts = [domain_xml(plain, files, kvm=False), spec.image.key, spec.image.built, spec.image.disk]
         parts += [emulator.st_size, emulator.st_mtime_ns]
         return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]

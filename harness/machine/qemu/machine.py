@@ -22,9 +22,10 @@ import libvirt_qemu
 from harness.deadline import Deadline
 from harness.errors import CleanupError, GuestLostError, HostError
 from harness.machine import offline
+from harness.machine.checkpoints import Facts, link
 from harness.machine.console import ConsoleRecorder
 from harness.machine.protocol import Capability, Channel, MachineSpec, MachineState, Medium, Origin
-from harness.machine.qemu import monitor
+from harness.machine.qemu import memory, monitor
 from harness.machine.qemu.connection import Connection
 from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml
 from harness.machine.qemu.storage import LocalFiles, Volumes
@@ -40,6 +41,10 @@ _STATES = {
 _PORT_TRIES = 20
 _PR_SET_CHILD_SUBREAPER = 36
 _KILL_SECONDS = 10
+_SAVE_SECONDS = 30
+_adoption = threading.Lock()
+_adopting = 0
+"""How many machines are being started: the process is what orphans go to as long as there are any."""
 _SEND_SECONDS = 60
 """How long a guest may take no byte off its channel before the connection counts as broken."""
 
@@ -57,6 +62,8 @@ class LibvirtMachine:
     ) -> None:
         self.origin = origin
         abilities = {Capability.change_medium, Capability.crash}
+        if origin.forked:
+            abilities.add(Capability.checkpoint)
         # A connection to another libvirt cannot give away a socket of its own.
         self.capabilities = frozenset(abilities | {Capability.guest_channel} if connection.embed else abilities)
         self._connection = connection
@@ -69,18 +76,33 @@ class LibvirtMachine:
         self._endpoints: dict[int, tuple[str, int]] = {}
         self._undo = contextlib.ExitStack()
         self._process: _Process | None = None
+        self._layers: list[Path] = []
+        """Disks below the present one that are this machine's own."""
+        self._node: str | None = None
+        """Name of the disk in QEMU, once it is not libvirt's any more."""
+        self._saving = False
         self.console = ConsoleRecorder()
 
     @property
     def name(self) -> str:
         return self._spec.name
 
-    def start(self, files: DomainFiles, xml: str, *, state: Path | None = None, deadline: Deadline) -> None:
+    def start(
+        self,
+        files: DomainFiles,
+        xml: str,
+        *,
+        state: Path | None = None,
+        pages: Path | None = None,
+        layers: Sequence[Path] = (),
+        deadline: Deadline,
+    ) -> None:
         """Create the domain paused, attach to its console, then let it run: nothing it says is missed.
 
-        ``state`` are the devices of the guest whose RAM ``files`` name; the domain continues where that one stood.
+        ``state`` are the devices of the guest whose RAM ``files`` name, ``pages`` what that guest changed of it; the
+        domain continues where that one stood. ``layers`` are files below its disk that are its own.
         """
-        self._files, self._medium = files, files.medium
+        self._files, self._medium, self._layers = files, files.medium, list(layers)
         self._save(volumes=self._volumes())
         flags = libvirt.VIR_DOMAIN_START_PAUSED
         with self._mapped("start the machine"), _adopting_orphans(self._connection):
@@ -88,6 +110,8 @@ class LibvirtMachine:
             self._attach_console()
             if self._connection.embed:
                 self._process = _Process.of(self._connection.folder.path, self.name)
+            if pages:
+                memory.load_pages(self._pid(), Path(files.ram or ""), pages)
             if state:
                 monitor.load_state(self._domain, state, deadline)
             self._domain.resume()
@@ -102,6 +126,52 @@ class LibvirtMachine:
             monitor.save_state(self._domain, state)
         # Gracefully: QEMU writes the rest of the disk's tables when it ends by itself.
         self._destroy(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
+
+    def checkpoint(self, folder: Path, layers: Path) -> None:
+        """See checkpoints.Source. The guest stands still for as long as its changed memory takes to be written."""
+        assert self._domain is not None and self._files is not None and self._files.ram
+        disk = Path(self._files.disk)
+        following = disk.with_name(f"{self.name}-{len(self._layers) + 1}.qcow2")
+        assert isinstance(self._storage, LocalFiles)
+        # By its name alone: the layers are valid in whatever folder they are together.
+        self._storage.overlay_on(self.name, disk.name, "qcow2", deadline=Deadline(_SAVE_SECONDS), path=following)
+        state = folder / "state"
+        state.touch(mode=0o600)
+        give_to_qemu(state, write=True)
+        with self._mapped("save the machine"), self._still():
+            monitor.save_state(self._domain, state)
+            memory.save_pages(self._pid(), Path(self._files.ram), folder / "ram")
+            node = self._node or monitor.node_of_disk(self._domain)
+            self._node = monitor.add_layer(self._domain, node, following)
+        self._layers.append(disk)
+        self._files = replace(self._files, disk=str(following))
+        for layer in self._layers:
+            link(layer, layers)
+        Facts(disk.name, self.origin.template or "").write(folder)
+
+    @contextlib.contextmanager
+    def _still(self) -> Iterator[None]:
+        """Stop the guest for the time of the block; nobody else sees that."""
+        assert self._domain is not None
+        self._saving = True
+        try:
+            self._domain.suspend()
+            try:
+                yield
+            finally:
+                self._domain.resume()
+        finally:
+            self._saving = False
+
+    def _pid(self) -> int:
+        if self._process is None:
+            raise HostError("libvirt does not tell which process the machine is")
+        return self._process.pid
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of the host's memory that it is to blame for, what is shared by share; for this driver only."""
+        return memory.proportional_size(self._pid())
 
     def channel(self) -> Channel:
         """The host's end of the agent's channel."""
@@ -119,6 +189,8 @@ class LibvirtMachine:
         """As libvirt sees it now; ``stopped`` covers a domain that is gone."""
         if self._domain is None:
             return MachineState.stopped
+        if self._saving:
+            return MachineState.running
         try:
             state, _reason = self._domain.state()
         except libvirt.libvirtError:
@@ -210,7 +282,8 @@ class LibvirtMachine:
         failures: list[BaseException] = []
         steps: list[Callable[[], None]] = [self._undo.close, self._destroy]
         if self._files:
-            steps += [lambda path=path: self._storage.remove(path) for path in (self._medium, self._files.disk) if path]  # type: ignore[misc]
+            paths = [self._medium, self._files.disk, *map(str, self._layers)]
+            steps += [lambda path=path: self._storage.remove(path) for path in paths if path]  # type: ignore[misc]
             sockets = [Path(path) for path in (self._files.console, self._files.channel) if path]
             steps += [lambda path=path: path.unlink(missing_ok=True) for path in sockets]  # type: ignore[misc]
         else:
@@ -317,13 +390,20 @@ def _adopting_orphans(connection: Connection) -> Iterator[None]:
     if not connection.embed:
         yield
         return
-    connection.raw.getDomainCapabilities(connection.emulator, "x86_64", "q35", "qemu")
+    global _adopting
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    with _adoption:
+        if not _adopting:
+            connection.raw.getDomainCapabilities(connection.emulator, "x86_64", "q35", "qemu")
+            prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _adopting += 1
     try:
         yield
     finally:
-        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        with _adoption:
+            _adopting -= 1
+            if not _adopting:
+                prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 class _Process:
@@ -333,7 +413,7 @@ class _Process:
     """
 
     def __init__(self, pid: int) -> None:
-        self._pid = pid
+        self.pid = pid
         self._handle: int | None = os.pidfd_open(pid)
         self._handling = threading.Lock()
         self._ended = threading.Event()
@@ -357,7 +437,7 @@ class _Process:
 
     def _reap(self) -> None:
         try:
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
         except ChildProcessError:
             self._ours = False
         finally:

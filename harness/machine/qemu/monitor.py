@@ -52,6 +52,28 @@ def load_state(domain: libvirt.virDomain, path: Path, deadline: Deadline) -> Non
         raise HostError(f"QEMU did not take the saved state: {status or 'it is still reading it'}")
 
 
+def node_of_disk(domain: libvirt.virDomain) -> str:
+    """The name that QEMU's block layer has for the guest's first disk. Raises HostError when there is none."""
+    for device in command(domain, "query-block"):
+        # By libvirt's name of the device: the file may be described in many ways.
+        if "virtio-disk0" in device.get("qdev", "") and device.get("inserted"):
+            return str(device["inserted"]["node-name"])
+    raise HostError("QEMU does not know the disk of the machine")
+
+
+def add_layer(domain: libvirt.virDomain, node: str, following: Path) -> str:
+    """Let the guest write to the overlay ``following`` from now on; the disk ``node``, below it, stays as it is.
+
+    Returns the name of the new node."""
+    new = f"layer-{following.stem}"[:31]
+    arguments = {
+        "node-name": node, "snapshot-file": str(following), "snapshot-node-name": new, "format": "qcow2",
+        "mode": "existing",
+    }  # fmt: skip
+    command(domain, "blockdev-snapshot-sync", arguments)
+    return new
+
+
 def _answer(name: str, text: str) -> Any:
     answer = json.loads(text)
     if "error" in answer:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SETTINGS = "/var/lib/vmrole/configuration-settings.json"
 """Where programs in the guest find the values of the service configuration's settings: one JSON object, for root."""
 
-_PAYLOAD = "/var/lib/vmrole/payload"
+PAYLOAD = "/var/lib/vmrole/payload"
 _SSH = 22
 
 
@@ -58,7 +58,7 @@ class LinuxIdentity:
             nics=(nic,),
             certificates=request.certificates,
             local_resources=request.all_local_resources,
-            payload=_PAYLOAD if payload else None,
+            payload=PAYLOAD if payload else None,
             await_ssh=await_ssh,
         )
         return cls(answer, password, client_key, host_key)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 class LinuxSystem:
     """harness.run.system.System."""
 
+    resumable = True
     offline: Sequence[str] = OFFLINE
 
     def identity(

@@ -91,6 +91,7 @@ void notify_ready(void); /* systemd's Type=notify */
 /* The tasks of specialization. All of them end in fail() when they cannot do what they were asked. */
 void set_entropy(const struct answer *answer);            /* identity.c */
 void set_clock(const struct answer *answer, bool stood_still);
+void renew(void); /* both of them anew, from standard input: a guest that goes on from a checkpoint */
 void set_identity(const struct answer *answer);
 void set_settings(const struct answer *answer);
 void set_administrator(const struct answer *answer);      /* administrator.c */

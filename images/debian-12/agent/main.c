@@ -24,8 +24,12 @@ int main(int argc, char **argv)
 		make_spares(strtoul(argv[2], NULL, 10), atoi(argv[3]));
 		return 0;
 	}
+	if (argc == 2 && strcmp(argv[1], "renew") == 0) {
+		renew();
+		return 0;
+	}
 	if (argc > 1) {
-		fprintf(stderr, "usage: %s [specialize|restore|spare MEGABYTES COUNT|--version]\n", argv[0]);
+		fprintf(stderr, "usage: %s [specialize|restore|spare MEGABYTES COUNT|renew|--version]\n", argv[0]);
 		return 2;
 	}
 	resident();
