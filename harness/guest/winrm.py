@@ -77,6 +77,16 @@ class WinRmGuest:
     def connected(self) -> bool:
         return not self._client.closed and not self._lost
 
+    @property
+    def closed(self) -> bool:
+        """Whether somebody closed it; it is not to be reached again then."""
+        return self._client.closed
+
+    @property
+    def last_boot(self) -> str:
+        """The boot id that was heard of last."""
+        return self._boot_id
+
     def reconnect(self, *, deadline: Deadline) -> None:
         """See protocol.Guest: the guest answers again, and its ready marker is there."""
         if self._client.closed:

@@ -28,6 +28,8 @@ class Recipe(BaseModel):
     stand_in: bool = False
     freeze_point: Literal["awaiting-instance", "specialised"]
     renews: tuple[Literal["entropy", "clock", "host-key", "name"], ...] = ()
+    cannot: tuple[Literal["powershell", "run-as", "features"], ...] = ()
+    """What its guest cannot do; a step that needs it is not executable (docs/windows-guest.md)."""
     builder: str
     """Name of the module in harness.image.builders that builds it."""
     suite: str

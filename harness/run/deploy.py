@@ -87,7 +87,7 @@ def deploy(
         # Made while the machine starts: it is needed only once there is a guest to give it to.
         making = stack.enter_context(ThreadPoolExecutor(1, "identity")).submit(
             lambda: system.identity(
-                request, image.recipe, token, nic, payload=payload is not None, has_channel=hypervisor.has_channel
+                request, image, token, nic, payload=payload is not None, has_channel=hypervisor.has_channel
             )
         )
 

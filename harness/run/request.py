@@ -44,6 +44,8 @@ class MachineRequest:
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Configuration settings of the service configuration."""
     secret_settings: tuple[str, ...] = field(default=(), repr=False)
+    answer_file: bytes | None = field(default=None, repr=False)
+    """The user's own answer file for Windows, into which ours is merged."""
     cold: bool = False
     """Boot from power-on instead of forking a template."""
 

@@ -254,7 +254,9 @@ def _collect(role: Role) -> None:
             if _reachable(role):
                 assert role.deployed is not None
                 system, guest = role.deployed.system, role.deployed.guest
-                missing = system.collect(guest, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS))
+                missing = system.collect(
+                    guest, role.request.plan, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS)
+                )
                 for sentence in missing:
                     role.bus.notice("note", sentence)
             elif isinstance(role.error, GuestError) and role.request.keep == "never":

@@ -116,7 +116,7 @@ class System(Protocol):
         """Whether a machine can go on from a checkpoint (harness.run.replay)."""
 
     def identity(
-        self, request: MachineRequest, recipe: Recipe, token: str, nic: Nic, *, payload: bool, has_channel: bool
+        self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
     ) -> Identity:
         """Make everything that makes a machine one of its own."""
 
@@ -124,7 +124,7 @@ class System(Protocol):
 
     def executor(self, recipe: Recipe) -> Executor: ...
 
-    def collect(self, guest: Guest, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
+    def collect(self, guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
         """Write the guest's logs to ``folder``; returns sentences about what could not be had."""
 
     @property

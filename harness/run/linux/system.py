@@ -19,7 +19,8 @@ from harness.run.linux.identity import LinuxIdentity
 from harness.run.system import Mask
 
 if TYPE_CHECKING:
-    from harness.image.recipe import Recipe
+    from harness.image.recipe import Image, Recipe
+    from harness.plan import Plan
     from harness.run.request import MachineRequest
 
 
@@ -30,7 +31,7 @@ class LinuxSystem:
     offline: Sequence[str] = OFFLINE
 
     def identity(
-        self, request: MachineRequest, recipe: Recipe, token: str, nic: Nic, *, payload: bool, has_channel: bool
+        self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
     ) -> LinuxIdentity:
         return LinuxIdentity.new(request, token, nic, payload=payload, await_ssh=not has_channel)
 
@@ -40,5 +41,5 @@ class LinuxSystem:
     def executor(self, recipe: Recipe) -> LinuxExecutor:
         return LinuxExecutor()
 
-    def collect(self, guest: Guest, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
+    def collect(self, guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
         return collect(guest, folder, mask=mask, deadline=deadline)

@@ -159,6 +159,8 @@ struct job {
     wchar_t *stdout_path;
     wchar_t *stderr_path;
     wchar_t *watch;      // a folder whose new files are told
+    wchar_t *user;       // another account to run as, DOMAIN\\NAME or NAME
+    wchar_t *password;
     struct list environment, folders, path;
     DWORD timeout;       // ms
     uint64_t most;       // bytes of each stream
@@ -210,6 +212,8 @@ static struct job read_job(void)
         else if (!strcmp(key, "stdout")) job.stdout_path = wide(value);
         else if (!strcmp(key, "stderr")) job.stderr_path = wide(value);
         else if (!strcmp(key, "watch")) job.watch = wide(value);
+        else if (!strcmp(key, "user")) job.user = wide(value);
+        else if (!strcmp(key, "password")) job.password = wide(value);
         else if (!strcmp(key, "environment")) append(&job.environment, wide(value));
         else if (!strcmp(key, "make-folder")) append(&job.folders, wide(value));
         else if (!strcmp(key, "path")) append(&job.path, wide(value));
@@ -418,6 +422,25 @@ static void keep_our_streams(void)
     SetHandleInformation(err, HANDLE_FLAG_INHERIT, 0);
 }
 
+static BOOL create(const struct job *job, wchar_t *line, DWORD flags, STARTUPINFOW *start, PROCESS_INFORMATION *process)
+{
+    if (job->user) {
+        wchar_t *name = wcschr(job->user, L'\\'), *domain = L".";
+        if (name) {
+            *name++ = 0;
+            domain = job->user;
+        } else
+            name = job->user;
+        return CreateProcessWithLogonW(name, domain, job->password ? job->password : L"", LOGON_WITH_PROFILE, NULL, line,
+                                       flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, NULL, NULL, start, process);
+    }
+    if (CreateProcessW(NULL, line, NULL, NULL, TRUE, flags, NULL, NULL, start, process))
+        return TRUE;
+    // The group of the remote shell does not let its processes go.
+    return GetLastError() == ERROR_ACCESS_DENIED && CreateProcessW(NULL, line, NULL, NULL, TRUE,
+               flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, NULL, NULL, start, process);
+}
+
 static int run(void)
 {
     struct job job = read_job();
@@ -460,10 +483,7 @@ static int run(void)
     HANDLE group = CreateJobObjectW(NULL, NULL);
     DWORD flags = CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT | CREATE_NO_WINDOW;
     // Out of the group of the remote shell, where that allows it: what a step leaves running is to outlive the shell.
-    BOOL started = CreateProcessW(NULL, line, NULL, NULL, TRUE, flags | CREATE_BREAKAWAY_FROM_JOB, NULL, NULL, &start,
-                                  &process);
-    if (!started && GetLastError() == ERROR_ACCESS_DENIED)
-        started = CreateProcessW(NULL, line, NULL, NULL, TRUE, flags, NULL, NULL, &start, &process);
+    BOOL started = create(&job, line, flags | CREATE_BREAKAWAY_FROM_JOB, &start, &process);
     if (!started) {
         DWORD why = GetLastError();
         if (program && machine_of(program) == IMAGE_FILE_MACHINE_I386)
