@@ -107,7 +107,7 @@ def deploy(
             nics=(nic,),
             medium=medium,
         )
-        freeze = system.freeze_point()
+        freeze = system.freeze_point(image.recipe)
         stack.callback(freeze.close)
         limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
         with bus.phase("boot", awaits="the guest to start and specialise", limit=_whole(limit.timeout())):

@@ -27,10 +27,8 @@ _WARM = (
 class AgentFreezePoint:
     """harness.machine.protocol.FreezePoint. ``guest`` is the fork that was greeted last."""
 
-    def __init__(self, environment: Mapping[str, str], *, warm: str = _WARM) -> None:
-        """``warm`` is a shell command that touches what forks need first."""
+    def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._warm = warm
         self.guest: ChannelGuest | None = None
 
     def reach(self, machine: Machine, *, deadline: Deadline) -> None:
@@ -42,7 +40,7 @@ class AgentFreezePoint:
             guest.run(["systemctl", "is-system-running", "--wait"], deadline=deadline)
             # For as many local resources of the default size as a run usually has.
             guest.run([_AGENT, "spare", str(DIAGNOSTICS.size_mb), "3"], deadline=deadline)
-            guest.run(["sh", "-c", self._warm], deadline=deadline)
+            guest.run(["sh", "-c", _WARM], deadline=deadline)
 
     def greet(self, machine: Machine, *, deadline: Deadline) -> None:
         """See the protocol."""

@@ -35,7 +35,7 @@ class LinuxSystem:
     ) -> LinuxIdentity:
         return LinuxIdentity.new(request, token, nic, payload=payload, await_ssh=not has_channel)
 
-    def freeze_point(self) -> AgentFreezePoint:
+    def freeze_point(self, recipe: Recipe) -> AgentFreezePoint:
         return AgentFreezePoint({**ENVIRONMENT, "LANG": LOCALE})
 
     def executor(self, recipe: Recipe) -> LinuxExecutor:

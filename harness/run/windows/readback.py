@@ -16,6 +16,8 @@ from harness.run.windows.answer import LOCALE, WindowsAnswer
 GUEST = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
 _MAX_OUTPUT = 1024 * 1024
 _MEBIBYTE = 1024 * 1024
+_LANGUAGE = "0409"
+"""English (United States)."""
 
 
 def read_back(
@@ -41,48 +43,59 @@ def read_back(
     told = Told(decode(done.stdout).replace("\r\n", "\n").encode("utf-8", "replace"))
     real = not stand_in
     seen = [
-        _same(
-            "computer-name",
-            answer.computer_name.upper(),
-            *(told[k].upper() for k in ("computer-name", "registry-name")),
-        ),
+        _name(answer.computer_name, told),
         _time_zone(told, real),
         _locale(told, real),
         _updates(told, real),
-        _account(told, real),
+        _password(told, real),
         _clock(told, before, after, clock_tolerance),
-        _same("integration-components", components, told["components"]),
-        _same("guest-service", "VMRoleGuest running", told["service"]),
-        _answer_file(told),
+        *_components(components, told),
+        _answer_files(told),
         Observation("entropy", "its own", "cannot be seen from outside", True, provable=False),
     ]
-    installed = {tuple(line.split(" ", 2)[:2]): line.split(" ", 2)[2:] for line in told.all("certificate")}
+    installed = {(store, thumbprint): key for thumbprint, key, store in _words(told, "certificate", 3)}
     for certificate in {(c.thumbprint, c.store): c for c in answer.certificates}.values():
-        found = installed.get((certificate.store, certificate.thumbprint))
-        name = f"certificate {certificate.store}"
-        if found is None:
-            seen.append(Observation(name, certificate.thumbprint, "missing", False))
-        elif certificate.key_pem is not None and found in ([], ["-"]):
-            seen.append(Observation(name, certificate.thumbprint, "has no private key", False))
-        else:
-            seen.append(Observation(name, certificate.thumbprint, certificate.thumbprint, True))
-    resources = {}
-    for line in told.all("resource"):
-        free, rights, resource = [*line.split(" ", 2), "", ""][:3]
-        resources[resource] = (free, rights)
+        key = installed.get((certificate.store, certificate.thumbprint))
+        lacks = certificate.key_pem is not None and key in ("", "-")
+        said = "missing" if key is None else "has no private key" if lacks else certificate.thumbprint
+        ok = said == certificate.thumbprint
+        seen.append(Observation(f"certificate {certificate.store}", certificate.thumbprint, said, ok))
+    resources = {name: (free, rights) for free, _all, rights, name in _words(told, "resource", 4)}
     for one in answer.local_resources:
         seen.append(_resource(one.name, one.size_mb, resources.get(one.name), real))
     if answer.payload is not None:
-        rights = told["payload"] or "missing"
-        ok = _private(rights)
+        rights = next((rights for rights, path in _words(told, "payload", 2) if path == answer.payload), "missing")
         wanted = f"{answer.payload}, for administrators only"
-        seen.append(Observation("payload", wanted, wanted if ok else shown(rights), ok, provable=real))
+        ok = _private(rights)
+        seen.append(Observation("payload", wanted, wanted if ok else shown(rights), ok, provable=real or not ok))
     return seen
+
+
+def _words(told: Told, key: str, count: int) -> list[list[str]]:
+    """The values of ``key`` as so many words, of which the last may have blanks."""
+    split = (line.split(" ", count - 1) for line in told.all(key))
+    return [words for words in split if len(words) == count]
 
 
 def _name(wanted: str, told: Told) -> Observation:
     """Windows shows its name in capitals."""
-    return _same("computer-name", wanted.upper(), *(told[key].upper() for key in ("computer-name", "registry-name")))
+    seen = (told[key].upper() for key in ("computer-name", "computer-name-registry"))
+    return _same("computer-name", wanted.upper(), *seen)
+
+
+def _components(wanted: str, told: Told) -> list[Observation]:
+    """The installer's product, what is running of it, and the program that answers."""
+    product, _, versions = told["msi"].partition(" ")
+    installed = versions.rpartition(" ")[2]
+    return [
+        _same(
+            "integration-components",
+            wanted,
+            told["version"],
+            installed if product not in ("", "-") else "not installed",
+        ),
+        _same("guest-service", "running, automatic", told["service"].replace(" 2", ", automatic")),
+    ]
 
 
 def _same(name: str, wanted: str, *observed: str) -> Observation:
@@ -92,53 +105,45 @@ def _same(name: str, wanted: str, *observed: str) -> Observation:
 
 
 def _time_zone(told: Told, real: bool) -> Observation:
-    zone, bias = told["time-zone"], told["bias"]
+    zone, _, bias = told["time-zone"].rpartition(" ")
     ok = zone in ("UTC", "Etc/UTC", "Coordinated Universal Time") and bias == "0"
     return Observation("time-zone", "UTC", shown(f"{zone or 'unknown'} (bias {bias or '?'})"), ok, provable=real)
 
 
 def _locale(told: Told, real: bool) -> Observation:
-    values = [told[key] for key in ("locale", "user-locale", "ui-language")]
-    differs = [value for value in values if value.lower() != LOCALE.lower()]
-    return Observation(
-        "locale", LOCALE, shown(differs[0] if differs else LOCALE) or "unknown", not differs, provable=real
-    )
+    system, user, language = [*told["locale"].split(" "), "", "", ""][:3]
+    ok = (system, user, language) == (LOCALE, LOCALE, _LANGUAGE)
+    seen = LOCALE if ok else f"{system or 'unknown'}, user's {user or 'unknown'}, language {language or 'unknown'}"
+    return Observation("locale", LOCALE, shown(seen), ok, provable=real)
 
 
 def _updates(told: Told, real: bool) -> Observation:
-    off = told["no-auto-update"] == "1" and told["wuauserv-start"] == "4"
-    policy = f"NoAutoUpdate {told['no-auto-update'] or 'not set'}, wuauserv start {told['wuauserv-start'] or 'not set'}"
-    return Observation("automatic-updates", "off", "off" if off else shown(policy), off, provable=real)
+    policy, _, start = told["updates"].partition(" ")
+    off = policy == "1" and start in ("4", "-")  # Server Core images may lack the service
+    seen = "off" if off else f"NoAutoUpdate {policy or 'not set'}, start of wuauserv {start or 'not set'}"
+    return Observation("automatic-updates", "off", shown(seen), off, provable=real)
 
 
-def _account(told: Told, real: bool) -> Observation:
-    name, _, state = told["account"].partition(" ")
-    # That it takes the password is proven by whoever asks: this connection was let in with it.
-    ok = state == "enabled" or (state == "unknown" and not real)
-    return Observation(
-        "administrator-password", "set", "set" if ok else shown(f"{name} is {state or 'unknown'}"), ok, provable=real
-    )
+def _password(told: Told, real: bool) -> Observation:
+    """That it is the administrator's is seen by who asks: the guest let this very connection in with it."""
+    return Observation("administrator-password", "set", "set", True, provable=real)
 
 
 def _clock(told: Told, before: float, after: float, tolerance: float) -> Observation:
     wanted = f"the host's, within {tolerance:g} s"
-    if not re.fullmatch(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", told["time"]):
+    if not re.fullmatch(r"[0-9]{1,12}(?:\.[0-9]{1,9})?", told["clock"]):
         return Observation("clock", wanted, "unknown", False)
-    now = float(told["time"])
+    now = float(told["clock"])
     # The guest read its clock at some moment between these two.
     off = now - min(max(now, before), after)
     return Observation("clock", wanted, f"{off:+.3f} s", abs(off) <= tolerance)
 
 
-def _answer_file(told: Told) -> Observation:
-    """No copy of the answer file that setup leaves behind may hold the password."""
-    holding = [line.rpartition(" ")[0] for line in told.all("answer-file") if not line.endswith(" clean")]
-    return Observation(
-        "answer-file",
-        "holds no password",
-        shown(f"{holding[0]} holds it" if holding else "holds no password"),
-        not holding,
-    )
+def _answer_files(told: Told) -> Observation:
+    """No copy of the answer file that setup leaves behind may hold a password."""
+    left = told.all("password-left")
+    seen = f"{left[0]} holds one" if left else "no password in any"
+    return Observation("answer-files", "no password in any", shown(seen), not left)
 
 
 def _resource(name: str, size_mb: int, found: tuple[str, str] | None, real: bool) -> Observation:
@@ -148,17 +153,17 @@ def _resource(name: str, size_mb: int, found: tuple[str, str] | None, real: bool
     free, rights = found
     wrong = []
     if not _private(rights):
-        wrong.append(f"has the rights {rights or 'unknown'}")
-    if not free.isdecimal() or int(free) < size_mb:
-        wrong.append(f"has {free if free.isdecimal() else 'an unknown number of'} MB")
-    seen = ", ".join(wrong) or f"{size_mb} MB, for administrators only"
-    return Observation(title, wanted, shown(seen), not wrong, provable=real)
+        wrong.append(f"has the rights {rights}")
+    megabytes = int(free) // _MEBIBYTE if re.fullmatch("[0-9]{1,15}", free) else None
+    if megabytes is None or megabytes < size_mb:
+        wrong.append(f"has {'an unknown number of' if megabytes is None else megabytes} MB")
+    seen = ", ".join(wrong) or wanted
+    # Rights that the stand-in shows are Wine's; that they are wrong would be ours.
+    return Observation(title, wanted, shown(seen), not wrong, provable=real or bool(wrong))
 
 
 def _private(rights: str) -> bool:
-    """Only administrators and the system: the word for it, or a security descriptor with no other trustee."""
-    if rights == "administrators-only":
-        return True
+    """Whether a security descriptor lets nobody in but administrators and the system."""
     entries = re.findall(r"\(([^()]*)\)", rights)
     trustees = {entry.rpartition(";")[2] for entry in entries if entry.startswith("A;")}
-    return bool(trustees) and trustees <= {"BA", "SY", "LA", "CO"}
+    return bool(trustees) and trustees <= {"BA", "SY", "LA"}
