@@ -43,6 +43,13 @@ class Recipe(BaseModel):
     """Kernel modules that the initramfs loads before it mounts the root disk; what they need comes by itself."""
     second_modules: tuple[str, ...] = ()
     """Kernel modules that it loads while the service manager starts."""
+    base: str | None = None
+    """Image that it is built upon: it shares that one's agent, overlay and customize, and where it says nothing the
+    suite, disk, kernel arguments, modules and masked units of its recipe."""
+    warm: tuple[str, ...] = ()
+    """Shell commands that run in a generalized guest before it is frozen: what all forks will need is in memory then."""
+    wheels: tuple[str, ...] = ()
+    """Python packages for the guest that its distribution lacks, 'NAME==VERSION --hash=sha256:...', pure Python."""
     masked: tuple[str, ...] = ()
     """'system/UNIT' and 'system-generators/NAME' that are linked to /dev/null below /etc/systemd."""
 

@@ -52,7 +52,8 @@ def compile_tool(name: str, folder: Path) -> Path:
     program = folder / f"{name}.exe"
     flags = ["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-s"]
     subprocess.run(
-        ["x86_64-w64-mingw32-gcc", *flags, "-o", str(program), str(TOOLS / f"{name}.c"), "-lws2_32"], check=True
+        ["x86_64-w64-mingw32-gcc", *flags, "-o", str(program), str(TOOLS / f"{name}.c"), "-lws2_32", "-ladvapi32"],
+        check=True,
     )
     return program
 
@@ -84,7 +85,7 @@ def listening(folder: Path, environment: dict[str, str]) -> Iterator[Listener]:
     tls.load_cert_chain(certificate, key)
     shells = Shells(runner.run, "C:\\")
     account = Account(password_hash(PASSWORD), "STANDIN")
-    servers = [Server(("127.0.0.1", 0), account, shells, context) for context in (None, tls)]
+    servers = [Server(("127.0.0.1", 0), lambda: account, shells, context) for context in (None, tls)]
     try:
         yield Listener(servers[0].port, servers[1].port, certificate, shells, runner)
     finally:

@@ -7,6 +7,9 @@
  * command. The caller sends TOKEN (32 bytes), four lengths in bytes (32 bits, little-endian) and as many bytes of
  * UTF-16LE each: command line, folder (or none), environment (NAME=VALUE NUL ...; added to the runner's own), and the
  * console's code page in decimal digits. Frames follow in both directions: type (8 bits), size (32 bits), content.
+ *
+ * Without a command line the environment is values for the registry, below HKEY_LOCAL_MACHINE or (after "HKCU\") the
+ * user's, each as KEY NUL NAME NUL TEXT NUL, or "dword:N" as its text; the answer is an exit code.
  */
 #define WIN32_LEAN_AND_MEAN
 #include <winsock2.h>
@@ -340,6 +343,24 @@ static void serve(struct command *command)
 	shutdown(command->socket, SD_BOTH); /* a reader may be waiting to be rid of its output */
 }
 
+static DWORD set_values(wchar_t *values)
+{
+	LSTATUS status = ERROR_SUCCESS;
+	while (*values && status == ERROR_SUCCESS) {
+		wchar_t *key = values, *name = key + wcslen(key) + 1, *text = name + wcslen(name) + 1;
+		HKEY root = wcsncmp(key, L"HKCU\\", 5) == 0 ? HKEY_CURRENT_USER : HKEY_LOCAL_MACHINE;
+		DWORD number = wcstoul(text + 6, NULL, 10);
+		if (root == HKEY_CURRENT_USER)
+			key += 5;
+		if (wcsncmp(text, L"dword:", 6) == 0)
+			status = RegSetKeyValueW(root, key, name, REG_DWORD, &number, sizeof number);
+		else
+			status = RegSetKeyValueW(root, key, name, REG_SZ, text, (DWORD)((wcslen(text) + 1) * sizeof *text));
+		values = text + wcslen(text) + 1;
+	}
+	return (DWORD)status;
+}
+
 static void run(struct command *command)
 {
 	uint32_t sizes[4];
@@ -349,7 +370,10 @@ static void run(struct command *command)
 		     receive(command->socket, sizes, sizeof sizes);
 	for (int i = 0; whole && i < 4; i++)
 		whole = (texts[i] = receive_text(command->socket, sizes[i])) != NULL;
-	if (whole) {
+	if (whole && !*texts[0]) {
+		send_number(command, FRAME_STARTED, 0);
+		send_number(command, FRAME_EXIT, set_values(texts[2]));
+	} else if (whole) {
 		UINT code_page = (UINT)wcstoul(texts[3], NULL, 10);
 		wchar_t *environment = make_environment(texts[2], sizes[2] / sizeof(wchar_t));
 		if (code_page && code_page != GetConsoleOutputCP()) {

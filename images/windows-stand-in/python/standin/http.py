@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from standin import soap
 from standin.auth import Account, Denied, Session
@@ -27,9 +27,11 @@ _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"
 
 
 class Server:
-    """Listens on one port; with ``tls`` it is the HTTPS one."""
+    """Listens on one port; with ``tls`` it is the HTTPS one. ``account`` gives the account as it is now."""
 
-    def __init__(self, address: tuple[str, int], account: Account, shells: Shells, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, address: tuple[str, int], account: Callable[[], Account], shells: Shells, tls: ssl.SSLContext | None
+    ) -> None:
         self._account = account
         self._shells = shells
         self._tls = tls
@@ -60,10 +62,10 @@ class Server:
                 connection.settimeout(_IDLE_SECONDS)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._tls is None:
-                    _Connection(connection, Session(self._account, tls=False), self._shells, tls=False).serve()
+                    _Connection(connection, Session(self._account(), tls=False), self._shells, tls=False).serve()
                     return
                 with self._tls.wrap_socket(connection, server_side=True) as secured:
-                    _Connection(secured, Session(self._account, tls=True), self._shells, tls=True).serve()
+                    _Connection(secured, Session(self._account(), tls=True), self._shells, tls=True).serve()
         finally:
             self._places.release()
 

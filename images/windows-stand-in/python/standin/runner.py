@@ -61,6 +61,9 @@ class Runner:
         Raises StartError when Windows cannot, OSError when the runner does not come up.
         """
         variables = "".join(f"{name}={value}\0" for name, value in (environment or {}).items())
+        return self._request(line, folder, variables, page)
+
+    def _request(self, line: str, folder: str, variables: str, page: int) -> Process:
         texts = [part.encode("utf-16-le", "surrogatepass") for part in (line, folder, variables, str(page or ""))]
         request = struct.pack("<4I", *map(len, texts)) + b"".join(texts)
         for attempt in (1, 2):
@@ -75,6 +78,13 @@ class Runner:
                     raise
                 self.stop()
         raise AssertionError  # the loop returns or raises
+
+    def set_values(self, values: Sequence[tuple[str, str, str]]) -> int:
+        """Write values (key, name, text or dword:N) to the machine's registry, or below HKCU; Windows' error or 0."""
+        process = self._request("", "", "".join(f"{part}\0" for value in values for part in value), 0)
+        code = process.take(60.0, 0)[1]
+        process.close()
+        return 1460 if code is None else code  # ERROR_TIMEOUT
 
     def stop(self) -> None:
         """End it, and with it every command."""
