@@ -202,6 +202,7 @@ class WinRmGuest:
         limit = Deadline(timeout)
         streams = bytearray(), bytearray()
         truncated = False
+        repeated = self._client.repeated
         # Its end too: a program that reads would wait for it.
         self._client.feed(shell, command, stdin, deadline=deadline)
         while True:
@@ -210,6 +211,7 @@ class WinRmGuest:
                 room = most - len(stream)
                 stream += data[:room]
                 truncated |= len(data) > room
+            truncated |= self._client.repeated > repeated
             late = code is None and limit.expired
             if code is not None or late or deadline.expired:
                 break

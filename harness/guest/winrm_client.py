@@ -78,6 +78,8 @@ class Client:
         self._fingerprint = _fingerprint(access.certificate) if access.certificate else None
         self._lock = threading.RLock()
         self._closed = threading.Event()
+        self.repeated = 0
+        """Requests that were sent again although the guest may have answered them before: output may be missing."""
         self._protocol = WinRm(
             access.url,
             transport="ntlm",
@@ -199,6 +201,7 @@ class Client:
                 if tries.expired or not (again or error.unsent):
                     seconds = time.monotonic() - began
                     raise GuestLostError(f"the guest did not {what} within {seconds:.0f} s: {error}") from None
+                self.repeated += not error.unsent
             time.sleep(min(0.2, tries.remaining))
 
     def _once(self, request: Callable[[], T], deadline: Deadline, *, most: float = _ANSWER_SECONDS) -> T:

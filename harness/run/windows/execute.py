@@ -128,7 +128,9 @@ class WindowsExecutor:
 
     def _judge(self, step: Step, done: GuestResult, stderr: bytes, ending: Ending) -> Done:
         out, err = decode(done.stdout), without_clixml(decode(stderr))
-        code = None if ending.timed_out else ending.exit_code
+        # Of a lost end the service still knows the exit code.
+        ended = ending.exit_code if ending.told else done.exit_code
+        code = None if ending.timed_out else ended
         result = GuestResult(code, out.encode(), err.encode(), done.seconds, ending.timed_out, ending.cut)
         for file in ending.new_files:
             if file not in self.files and self.bus:
@@ -140,13 +142,15 @@ class WindowsExecutor:
             names = ", ".join(ending.unavailable[:5])
             said = f"it used {names}, which the stand-in guest does not have"
             return Done(Outcome.not_executable, result, said)
-        if ending.exit_code is None:
+        if ended is None:
             return self._never_ran(step, result, ending)
         assert step.policy is not None
         verdict = step.policy.judge(_signed(code), out, err, timed_out=ending.timed_out)
         reasons = [*verdict.reasons]
         if ending.timed_out and step.timeout is not None:
             reasons[:1] = [f"it was stopped at its time-out of {step.timeout:g} s"]
+        if not ending.told:
+            reasons.append("some of its output was lost when the connection broke")
         if ending.cut:
             reasons.append("its output was longer than is kept")
         if ending.disk_full:
@@ -163,12 +167,9 @@ class WindowsExecutor:
         if ending.no_folder:
             what = f"there is no folder {step.working_directory_shown or step.working_directory}"
         elif ending.unstartable is not None:
-            known = _UNSTARTABLE.get(ending.unstartable)
-            what = f"{known or f'Windows gives error {ending.unstartable}'}"
+            what = _UNSTARTABLE.get(ending.unstartable, f"Windows gives error {ending.unstartable}")
         else:
-            raise GuestError(
-                f"step {step.id} could not be started: {_first_line(result.stderr.decode()) or 'no reason'}"
-            )
+            what = ending.failed or _first_line(result.stderr.decode()) or "the guest does not say why"
         assert step.policy is not None
         verdict = step.policy.judge(None)
         return Done(Outcome(verdict.outcome), result, f"it could not be started: {what}", verdict.reboot)

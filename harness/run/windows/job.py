@@ -77,11 +77,15 @@ def _batch(text: str) -> bytes:
 class Ending:
     """What the helper told beside the program's streams. ``exit_code`` None is a program that did not run."""
 
+    told: bool = False
+    """False where nothing was told: the end of the output was lost."""
     exit_code: int | None = None
     timed_out: bool = False
     cut: bool = False
     disk_full: bool = False
     no_folder: bool = False
+    failed: str = ""
+    """What the helper itself could not do, one sentence."""
     unstartable: int | None = None
     """The error of Windows with which it could not be started."""
     bits: int = 64
@@ -108,6 +112,8 @@ def read_ending(nonce: str, stderr: bytes) -> tuple[bytes, Ending]:
         return int(value) & 0xFFFFFFFF if re.fullmatch(r"-?[0-9]{1,11}", value) else None
 
     ending = Ending(
+        told=True,
+        failed=facts.get("failed", [""])[0],
         exit_code=number("exit"),
         timed_out="timed-out" in facts,
         cut="cut" in facts,

@@ -36,6 +36,7 @@ struct list {
 };
 
 static HANDLE out, err;
+static const char *nonce = ""; // begins every line that is told of a job
 
 static void *need(void *memory)
 {
@@ -77,7 +78,14 @@ static void fail(const char *what, const wchar_t *with, DWORD code)
 {
     char line[512];
     char *name = with ? utf8(with) : "";
-    snprintf(line, sizeof line, "%.300s%s%.120s (error %lu)\n", name, *name ? " " : "", what, (unsigned long)code);
+    if (*nonce) {
+        put(err, nonce, strlen(nonce));
+        put(err, " failed=", 8);
+    }
+    if (code)
+        snprintf(line, sizeof line, "%.300s%s%.120s (error %lu)\n", name, *name ? " " : "", what, (unsigned long)code);
+    else
+        snprintf(line, sizeof line, "%.300s%s%.120s\n", name, *name ? " " : "", what);
     put(err, line, strlen(line));
     ExitProcess(1);
 }
@@ -149,7 +157,6 @@ static HANDLE new_file(const wchar_t *path)
 // ---- run
 
 struct job {
-    char *nonce;
     wchar_t *program;    // %NAME% in it are expanded; quoted at the beginning of the command line
     wchar_t *parameters; // the rest of the command line as it stands
     wchar_t *line;       // the whole command line, where there is no program
@@ -185,7 +192,7 @@ static char *decoded(char *value)
 
 static struct job read_job(void)
 {
-    struct job job = {.nonce = "", .timeout = INFINITE, .most = UINT64_MAX};
+    struct job job = {.timeout = INFINITE, .most = UINT64_MAX};
     struct text text = all_of_input();
     char *at = text.data, *end = text.data + text.size;
     while (at < end) {
@@ -201,7 +208,7 @@ static struct job read_job(void)
             fail("the job has a line without =", NULL, 0);
         *value++ = 0;
         decoded(value);
-        if (!strcmp(key, "nonce")) job.nonce = value;
+        if (!strcmp(key, "nonce")) nonce = value;
         else if (!strcmp(key, "program")) job.program = wide(value);
         else if (!strcmp(key, "parameters")) job.parameters = wide(value);
         else if (!strcmp(key, "line")) job.line = wide(value);
@@ -228,9 +235,9 @@ static struct job read_job(void)
     return job;
 }
 
-static void tell(const struct job *job, const char *key, const char *value)
+static void tell(const char *key, const char *value)
 {
-    put(err, job->nonce, strlen(job->nonce));
+    put(err, nonce, strlen(nonce));
     put(err, " ", 1);
     put(err, key, strlen(key));
     put(err, "=", 1);
@@ -239,11 +246,11 @@ static void tell(const struct job *job, const char *key, const char *value)
     put(err, "\n", 1);
 }
 
-static void tell_number(const struct job *job, const char *key, unsigned long value)
+static void tell_number(const char *key, unsigned long value)
 {
     char text[24];
     snprintf(text, sizeof text, "%lu", value);
-    tell(job, key, text);
+    tell(key, text);
 }
 
 struct stream {
@@ -330,7 +337,7 @@ static uint64_t log_size(void)
     return (uint64_t)data.nFileSizeHigh << 32 | data.nFileSizeLow;
 }
 
-static void tell_unavailable(const struct job *job, uint64_t before)
+static void tell_unavailable(uint64_t before)
 {
     DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, got = 0;
     HANDLE file = CreateFileW(LOG, GENERIC_READ, share, NULL, OPEN_EXISTING, 0, NULL);
@@ -344,7 +351,7 @@ static void tell_unavailable(const struct job *job, uint64_t before)
     CloseHandle(file);
     int told = 0;
     for (char *line = strtok(data, "\r\n"); line && told++ < MOST_TOLD; line = strtok(NULL, "\r\n"))
-        tell(job, "unavailable", line);
+        tell("unavailable", line);
 }
 
 // The machine of a program file, 0 for what is no program: tells why one cannot be started.
@@ -452,7 +459,7 @@ static int run(void)
         wchar_t *folder = expanded(job.folder);
         // Also where a program without a path is looked for.
         if (!SetCurrentDirectoryW(folder)) {
-            tell_number(&job, "no-folder", GetLastError());
+            tell_number("no-folder", GetLastError());
             return 1;
         }
     }
@@ -487,9 +494,9 @@ static int run(void)
     if (!started) {
         DWORD why = GetLastError();
         if (program && machine_of(program) == IMAGE_FILE_MACHINE_I386)
-            tell(&job, "bits", "32");
-        tell_number(&job, "unstartable", why);
-        tell_unavailable(&job, log);
+            tell("bits", "32");
+        tell_number("unstartable", why);
+        tell_unavailable(log);
         if (job.script)
             DeleteFileW(job.script);
         return 1;
@@ -521,14 +528,14 @@ static int run(void)
     if (job.script)
         DeleteFileW(job.script);
     put(err, "\n", 1);
-    tell_number(&job, "exit", code);
+    tell_number("exit", code);
     if (late)
-        tell(&job, "timed-out", "1");
+        tell("timed-out", "1");
     if (streams[0].cut || streams[1].cut)
-        tell(&job, "cut", "1");
+        tell("cut", "1");
     if (streams[0].full || streams[1].full)
-        tell(&job, "disk-full", "1");
-    tell_unavailable(&job, log);
+        tell("disk-full", "1");
+    tell_unavailable(log);
     sorted_files(job.watch, &after);
     int told = 0;
     for (size_t i = 0, j = 0; i < after.count && told < MOST_TOLD; i++) {
@@ -536,7 +543,7 @@ static int run(void)
             j++;
         if (j < before.count && !compare(&before.items[j], &after.items[i]))
             continue;
-        tell(&job, "new", utf8(after.items[i]));
+        tell("new", utf8(after.items[i]));
         told++;
     }
     ExitProcess(code);
