@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -18,20 +19,17 @@ def command() -> None:
 
 def _cache() -> Any:
     from harness.image.cache import Cache
-    from harness.state import qemu_account
 
-    account = qemu_account()
-    cache = Cache.of_user(group=account.gid if account else None)
-    cache.prepare()
-    return cache
+    return Cache.of_user()
 
 
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_(as_json: bool) -> None:
-    """The images this harness can build, and those that are built."""
+    """The images this harness can build, those that are built, and the templates that machines are forked from."""
     from harness.image import catalog
     from harness.image.build import list_images
+    from harness.machine.templates import TemplateStore
 
     built = list_images(_cache())
     rows: list[dict[str, Any]] = [
@@ -39,12 +37,29 @@ def list_(as_json: bool) -> None:
         for e in built
     ]
     known = [name for name in catalog.names() if not any(row["name"] == name for row in rows)]
+    templates = [
+        {
+            "image": t.image,
+            "key": t.key,
+            "memory_mb": t.memory_mb,
+            "cpus": t.cpus,
+            "size_mb": round(t.size / 2**20),
+            "used": datetime.fromtimestamp(t.used, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        for t in TemplateStore.of_user().all()
+    ]
     if as_json:
-        click.echo(json.dumps({"schema": 1, "images": rows, "not_built": known}, indent=2))
+        told = {"schema": 1, "images": rows, "templates": templates, "not_built": known}
+        click.echo(json.dumps(told, indent=2))
         return
     for row in rows:
         state = "current" if row["current"] else "outdated"
         click.echo(f"{row['name']:<24} {row['key']}  {row['size_mb']:>6} MB  built {row['built'][:19]}Z  {state}")
+    for template in templates:
+        click.echo(
+            f"  template of {template['image']:<11} {template['key']}  {template['size_mb']:>6} MB  "
+            f"{template['memory_mb']} MiB, {template['cpus']} processors  used {template['used']}"
+        )
     for name in known:
         click.echo(f"{name:<24} not built yet: 'vmrole images build {name}', or the first run, builds it")
 
@@ -76,10 +91,12 @@ def build(name: str, again: bool, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--outdated", is_flag=True, help="Only what its recipe would not give today.")
 def remove(name: str, outdated: bool) -> None:
-    """Remove the built images called NAME. Machines that run on them must be gone."""
+    """Remove the built images called NAME, with their templates. Machines that run on them must be gone."""
     from harness.deadline import Deadline
     from harness.image.build import list_images, remove_image
+    from harness.machine.checkpoints import templates_in_use
     from harness.machine.sweep import kept_machines
+    from harness.machine.templates import TemplateStore
 
     cache = _cache()
     entries = [e for e in list_images(cache) if e.name == name and not (outdated and e.current)]
@@ -87,6 +104,14 @@ def remove(name: str, outdated: bool) -> None:
         raise UsageError(f"no image called {name} is built", hint="'vmrole images list' shows what there is")
     if any(record.image == name for _folder, record in kept_machines()):
         raise UsageError(f"a kept machine runs on {name}", hint="'vmrole sweep --kept' removes it")
+    store = TemplateStore.of_user()
+    keys = {entry.key for entry in entries}
+    templates = [template for template in store.all() if template.image_key in keys]
+    if templates_in_use() & {template.key for template in templates}:
+        raise UsageError(f"checkpoints of a run need {name}", hint="'vmrole sweep --kept' removes them")
+    for template in templates:
+        store.discard(template.key)
+        click.echo(f"removed the template {template.key} of {template.image}")
     for entry in entries:
         remove_image(cache, entry, deadline=Deadline(60))
         click.echo(f"removed {entry.name} {entry.key}")

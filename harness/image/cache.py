@@ -22,6 +22,7 @@ import filelock
 
 from harness.deadline import Deadline
 from harness.errors import HostError
+from harness.state import qemu_account
 
 FOLDER = "VMROLE_CACHE_DIR"
 """Environment variable with the folder of the cache."""
@@ -47,9 +48,10 @@ class Cache:
     group: int | None = None
 
     @classmethod
-    def of_user(cls, *, group: int | None = None) -> Cache:
+    def of_user(cls) -> Cache:
         """The cache of whoever runs this; made and checked."""
-        cache = cls(default_folder(), group)
+        account = qemu_account()
+        cache = cls(default_folder(), account.gid if account else None)
         cache.prepare()
         return cache
 

@@ -36,8 +36,10 @@ _SCHEMA = 1
 class Source(Protocol):
     """A running machine that can be saved (Capability.checkpoint)."""
 
-    def checkpoint(self, folder: Path, layers: Path) -> None:
-        """Save it in the empty private ``folder``, its disks as they are in ``layers``. It goes on."""
+    def checkpoint(self, folder: Path, layers: Path) -> float:
+        """Save it in the empty private ``folder``, its disks as they are in ``layers``. It goes on.
+
+        Returns for how many seconds it stood still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class Recording:
         self._folder = folder
         self._most = most
         self._steps: list[Checkpoint] = []
+        self._taken = 0
 
     @property
     def steps(self) -> tuple[Checkpoint, ...]:
@@ -91,20 +94,22 @@ class Recording:
         """Bytes on the disk of all of them."""
         return disk_usage(self._folder)
 
-    def take(self, machine: Source, step: str) -> bool:
-        """Save ``machine`` before ``step``; False when that alone is more than all may take. Raises what it raises."""
-        taken = Checkpoint(step, self._folder / f"{len(list(self._folder.iterdir())):03d}", self._folder / _LAYERS)
+    def take(self, machine: Source, step: str) -> float | None:
+        """Save ``machine`` before ``step``; for how many seconds it stood still, None when that alone is more than all
+        may take. Raises what it raises."""
+        self._taken += 1
+        taken = Checkpoint(step, self._folder / f"{self._taken:03d}", self._folder / _LAYERS)
         for folder in (taken.layers, taken.folder):
             make_private(folder)
         try:
-            machine.checkpoint(taken.folder, taken.layers)
+            paused = machine.checkpoint(taken.folder, taken.layers)
         except BaseException:
             shutil.rmtree(taken.folder, ignore_errors=True)
             raise
         self._steps.append(taken)
         while self._steps and self.size > self._most:
             shutil.rmtree(self._steps.pop(0).folder)
-        return bool(self._steps)
+        return paused if self._steps else None
 
     def keep(self, run: str, facts: Mapping[str, Any]) -> Kept | None:
         """Let them outlive this process, with ``facts`` (secret ones too) for whoever goes on from them."""

@@ -13,6 +13,7 @@ from typing import Literal
 
 from harness.errors import VmRoleError
 from harness.machine.host import OVERHEAD_MB, memory_available_mb, space_available_mb
+from harness.machine.slots import capacity_mb, processors
 from harness.process import run, which
 from harness.state import qemu_account, state_folder
 
@@ -122,10 +123,11 @@ def _accelerator(fresh: bool) -> Iterator[Check]:
 
 
 def _memory() -> Iterator[Check]:
-    available = memory_available_mb()
+    available = min(memory_available_mb(), capacity_mb())
     guests = available // (_GUEST_MB + OVERHEAD_MB)
     if guests:
-        yield Check("memory", "ok", f"{available} MiB available, enough for {guests} guests of {_GUEST_MB} MiB")
+        told = f"{available} MiB for guests, enough for {guests} of {_GUEST_MB} MiB"
+        yield Check("memory", "ok", f"{told}; {processors()} processors, so that many work at once")
     else:
         yield Check(
             "memory", "error", f"only {available} MiB available", f"a guest needs {_GUEST_MB + OVERHEAD_MB} MiB"

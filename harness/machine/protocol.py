@@ -158,9 +158,9 @@ class Machine(Protocol):
     def crash(self) -> None:
         """Power off without telling the guest."""
 
-    def checkpoint(self, folder: Path, layers: Path) -> None:
+    def checkpoint(self, folder: Path, layers: Path) -> float:
         """Save the machine as it is (Capability.checkpoint), for harness.machine.checkpoints, which gives the places.
-        The guest stands still for a moment and goes on."""
+        The guest stands still for so many seconds and goes on."""
 
     def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
         """Files of a guest that does not answer, read from its disk offline and never mounted: it is powered off."""

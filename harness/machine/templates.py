@@ -75,8 +75,7 @@ class TemplateStore:
 
     @classmethod
     def of_user(cls) -> TemplateStore:
-        account = qemu_account()
-        return cls(Cache.of_user(group=account.gid if account else None))
+        return cls(Cache.of_user())
 
     def find(self, key: str) -> Template | None:
         """The template of ``key`` if it is whole; one that is not is removed."""

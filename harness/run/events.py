@@ -121,11 +121,13 @@ class SpecializationRead(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointTaken(Event):
-    """The machine was saved before a step; ``bytes`` is what all checkpoints of the run take."""
+    """The machine was saved before a step; ``bytes`` is what all checkpoints of the run take, ``seconds`` what it took,
+    for ``paused`` of which the guest stood still."""
 
     step: str
     bytes: int
     seconds: float
+    paused: float
     instance: str = "0"
 
 

@@ -16,7 +16,6 @@ from harness.machine.qemu.driver import LibvirtHypervisor
 from harness.machine.sweep import sweep
 from harness.run.events import EventBus
 from harness.run.request import MachineRequest
-from harness.state import qemu_account
 
 IMAGE_SECONDS = 1800.0
 """To find or build the image; a build downloads a distribution's packages."""
@@ -24,11 +23,10 @@ IMAGE_SECONDS = 1800.0
 
 def find_image(request: MachineRequest, bus: EventBus, *, deadline: Deadline) -> Image:
     """The image of ``request``, built if the cache lacks it."""
-    account = qemu_account()
     with bus.phase("image", awaits="the image to be there"):
         return ensure_image(
             request.image,
-            cache=Cache.of_user(group=account.gid if account else None),
+            cache=Cache.of_user(),
             deadline=deadline.within(IMAGE_SECONDS),
             progress=lambda line: bus.notice("note", line),
         )

@@ -209,15 +209,16 @@ def _checkpoint(role: Role, step: Step) -> None:
         return
     began = time.monotonic()
     try:
-        taken = role.recording.take(role.machine, step.id)
+        paused = role.recording.take(role.machine, step.id)
     except HostError as error:
         role.recording = None
         role.bus.notice("note", f"no checkpoints from step {step.id} on: {error.message}")
         return
-    if not taken:
+    if paused is None:
         role.bus.notice("note", f"no checkpoint before step {step.id}: the machine has changed too much memory")
         return
-    role.bus.emit(CheckpointTaken(step=step.id, bytes=role.recording.size, seconds=time.monotonic() - began))
+    seconds = time.monotonic() - began
+    role.bus.emit(CheckpointTaken(step=step.id, bytes=role.recording.size, seconds=seconds, paused=paused))
 
 
 def _keep_checkpoints(role: Role) -> None:

@@ -23,7 +23,6 @@ from harness.machine.protocol import Machine, MachineSpec, Medium, Network, Nic
 from harness.machine.qemu.driver import LibvirtHypervisor
 from harness.run.boot import await_ready
 from harness.run.events import EventBus
-from harness.state import qemu_account
 from tests.conftest import inventory, vmrole
 
 pytestmark = pytest.mark.vm
@@ -31,8 +30,7 @@ pytestmark = pytest.mark.vm
 
 @pytest.fixture(scope="module")
 def built(image: str) -> Image:
-    account = qemu_account()
-    cache = Cache.of_user(group=account.gid if account else None)
+    cache = Cache.of_user()
     return ensure_image(image, cache=cache, deadline=Deadline(900), progress=lambda _line: None)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.machine.qemu import driver
+from harness.machine.qemu import machine
 from harness.machine.qemu.tunnel import free_port
 from tests.conftest import SAMPLES, VMROLE, Ran, inventory, vmrole
 from tests.machine.test_bad_guests import booted, built  # noqa: F401  (a fixture)
@@ -96,7 +96,7 @@ def test_a_port_in_use(built: object, monkeypatch: pytest.MonkeyPatch) -> None: 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         offered = [taken.getsockname()[1], real()]
-        monkeypatch.setattr(driver, "free_port", lambda: offered.pop(0))
-        with booted(built) as machine:  # type: ignore[arg-type]
-            assert machine.endpoint(22) == ("127.0.0.1", machine.endpoint(22)[1])
-            assert machine.endpoint(22)[1] != taken.getsockname()[1] and not offered
+        monkeypatch.setattr(machine, "free_port", lambda: offered.pop(0))
+        with booted(built) as booted_machine:  # type: ignore[arg-type]
+            assert booted_machine.endpoint(22) == ("127.0.0.1", booted_machine.endpoint(22)[1])
+            assert booted_machine.endpoint(22)[1] != taken.getsockname()[1] and not offered

@@ -18,7 +18,6 @@ import pytest
 from harness.deadline import Deadline
 from harness.image.cache import Cache
 from harness.process import which
-from harness.state import qemu_account
 from tests.conftest import SAMPLES, VMROLE, vmrole
 from tests.guest.conftest import start_server
 
@@ -113,8 +112,7 @@ def ordinary(image: str) -> Iterator[list[str]]:
     """How to become an ordinary user with a home and a copy of the image cache; a session daemon may start there."""
     account = pwd.getpwnam("nobody")
     home = Path(tempfile.mkdtemp(prefix="vmu-", dir="/tmp"))
-    group = qemu_account()
-    source = Cache.of_user(group=group.gid if group else None).folder
+    source = Cache.of_user().folder
     for name in ("state", "run"):
         (home / name).mkdir()
     shutil.copytree(source, home / "cache", copy_function=_copy_sparse)

@@ -7,20 +7,31 @@ import contextlib
 import dataclasses
 import json
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from harness.deadline import Deadline
+from harness.guest.channel import ChannelGuest
+from harness.guest.command import ENVIRONMENT
+from harness.machine.protocol import Machine
 from harness.machine.qemu.driver import LibvirtHypervisor
 from harness.machine.templates import Template, TemplateStore
+from harness.run import deploy as deploying
+from harness.run import freeze
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
+from harness.run.freeze import AgentFreezePoint
 from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
+from tests.conftest import VMROLE, inventory, vmrole
+
+pytestmark = pytest.mark.vm
 
 Deploying = contextlib.AbstractContextManager[Deployed]
 
@@ -101,6 +112,93 @@ def _break_state(template: Template) -> None:
     facts["files"]["state"] = [status.st_size, status.st_mtime_ns]
     record.chmod(0o600)
     record.write_text(json.dumps(facts))
+
+
+class _Silent(AgentFreezePoint):
+    """A freeze point whose guest will never answer: its agent is stopped just before the guest is frozen."""
+
+    def reach(self, machine: Machine, *, deadline: Deadline) -> None:
+        super().reach(machine, deadline=deadline)
+        with ChannelGuest(machine.channel(), environment=ENVIRONMENT) as guest:
+            guest.state(deadline=deadline)
+            stop = (
+                "(sleep 0.2; pkill -STOP -fx /usr/lib/vmrole/agent; echo vmrole: stopped >/dev/ttyS0) >/dev/null 2>&1 &"
+            )
+            guest.run(["sh", "-c", stop], deadline=deadline)
+        found = machine.console.wait_for(lambda line: line if "stopped" in line else None, deadline=deadline)
+        assert found
+
+
+def test_a_fork_that_never_answers(
+    forks: Callable[..., Deploying], image: str, monkeypatch: pytest.MonkeyPatch, state_folder: Path
+) -> None:
+    """Its template is thrown away, another one is made; when that is no better it boots, and says why."""
+    monkeypatch.setattr(freeze, "_GREET_SECONDS", 2.0)
+    monkeypatch.setattr(deploying, "AgentFreezePoint", _Silent)
+    with forks(memory_mb=384) as machine:
+        assert not machine.machine.origin.forked
+        assert "the fork did not work" in machine.machine.origin.reason
+        _ask(machine)
+    monkeypatch.undo()
+    with forks(memory_mb=384) as machine:
+        assert machine.machine.origin.forked, machine.machine.origin.reason
+
+
+def test_two_processes_make_one_template(image: str, state_folder: Path) -> None:
+    before = inventory(state_folder)
+    for template in TemplateStore.of_user().all():
+        if template.memory_mb == 320:
+            TemplateStore.of_user().discard(template.key)
+    argv: list[str | Path] = [VMROLE, "exec", "--image", image, "--memory", "320", "--json", "--", "true"]
+    both = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    told = [json.loads(process.communicate(timeout=240)[0])["fork_reason"] for process in both]
+    assert sorted(reason.split(" was ")[1] for reason in told) == ["made for it", "there already"], told
+    assert inventory(state_folder) == before
+
+
+@pytest.mark.parametrize("moment", [0.3, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+def test_killed_while_a_template_is_made(image: str, state_folder: Path, moment: float) -> None:
+    """SIGKILL at any moment: there is a whole template or none, and sweep finds the rest."""
+    store = TemplateStore.of_user()
+    for template in store.all():
+        if template.memory_mb == 256:
+            store.discard(template.key)
+    before = inventory(state_folder)
+    process = subprocess.Popen(
+        [VMROLE, "exec", "--image", image, "--memory", "256", "--", "sleep", "100"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    with contextlib.suppress(subprocess.TimeoutExpired):  # the moment is the point
+        process.wait(moment)
+    process.kill()
+    process.wait()
+    vmrole("sweep")
+    assert Deadline(5).poll(lambda: True if inventory(state_folder) == before else None), inventory(state_folder)
+    assert not [path for path in (store.folder.parent / "building").glob("template-*")]
+    assert vmrole("exec", "--image", image, "--memory", "256", "--", "true").code == 0
+
+
+@pytest.mark.slow
+def test_two_hundred_forks_whose_owner_is_killed(image: str, state_folder: Path) -> None:
+    """SIGKILL at random moments, two at a time; nothing is left after a sweep."""
+    vmrole("exec", "--image", image, "--", "true")
+    before = inventory(state_folder)
+    random = Random(20261125)
+
+    def kill_one(_number: int) -> None:
+        process = subprocess.Popen(
+            [VMROLE, "exec", "--image", image, "--", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):  # the moment is the point
+            process.wait(random.uniform(0.0, 1.2))
+        process.kill()
+        process.wait()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(kill_one, range(200)))
+    vmrole("sweep")
+    assert Deadline(10).poll(lambda: True if inventory(state_folder) == before else None), inventory(state_folder)
+    assert vmrole("sweep", "--json").json["removed"] == []
 
 
 def test_cold_boots_say_so(forks: Callable[..., Deploying]) -> None:

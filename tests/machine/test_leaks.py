@@ -22,7 +22,7 @@ def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
     )
 
 
-def endless(image: str, log: Path) -> tuple[str | Path, ...]:
+def endless(image: str, log: Path, *options: str) -> tuple[str | Path, ...]:
     """A run that does not end by itself."""
     document = log / "endless.resext"
     document.write_text(
@@ -30,7 +30,7 @@ def endless(image: str, log: Path) -> tuple[str | Path, ...]:
         ' "Type": "Microsoft.Compute/EnterpriseApplicationExtension/1.0", "ExtensionSettings": {"ApplicationProfile":'
         ' {"Name": "Endless", "LinuxApplicationProfile": {"RunOnceCommands": ["/bin/sleep 250"]}}}}'
     )
-    return ("run", document, "--image", image, "--output", log / "out")
+    return ("run", document, "--image", image, "--output", log / "out", *options)
 
 
 def until(log: Path, what: str, process: subprocess.Popen[bytes]) -> None:
@@ -52,19 +52,26 @@ def settled(state: Path, before: Inventory) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "when", "code"),
+    ("number", "when", "code", "options"),
     [
-        (signal.SIGINT, '"boot"', 130),
-        (signal.SIGINT, "step-started", 130),
-        (signal.SIGTERM, '"stage": "booting"', 143),
-        (signal.SIGTERM, "step-started", 143),
+        (signal.SIGINT, '"boot"', 130, ()),
+        (signal.SIGINT, "step-started", 130, ()),
+        (signal.SIGTERM, '"stage": "booting"', 143, ("--cold",)),
+        (signal.SIGTERM, '"stage": "specializing"', 143, ()),
+        (signal.SIGTERM, "step-started", 143, ()),
     ],
 )
 def test_interrupted(
-    number: signal.Signals, when: str, code: int, image: str, state_folder: Path, tmp_path: Path
+    number: signal.Signals,
+    when: str,
+    code: int,
+    options: tuple[str, ...],
+    image: str,
+    state_folder: Path,
+    tmp_path: Path,
 ) -> None:
     before = inventory(state_folder)
-    process = start(*endless(image, tmp_path))
+    process = start(*endless(image, tmp_path, *options))
     until(tmp_path, when, process)
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
@@ -88,7 +95,7 @@ def test_killed_and_swept(image: str, state_folder: Path, tmp_path: Path) -> Non
     alive = start(*endless(image, tmp_path / "alive"))
     try:
         # The next run sweeps by itself before it makes its own machine.
-        until(tmp_path / "alive", '"stage": "booting"', alive)
+        until(tmp_path / "alive", "step-started", alive)
         living = set(guests(state_folder))
         assert len(living) == 1 and not living & orphans
         done = vmrole("sweep", "--json")
@@ -125,7 +132,7 @@ def test_run_timeout(image: str, state_folder: Path, tmp_path: Path) -> None:
 
 def test_too_short_a_timeout_says_how_far_it_got(image: str, state_folder: Path, tmp_path: Path) -> None:
     before = inventory(state_folder)
-    done = vmrole(*endless(image, tmp_path), "--timeout", "2", "--json")
+    done = vmrole(*endless(image, tmp_path, "--cold"), "--timeout", "2", "--json")
     assert done.code == 3, done.stderr
     assert "awaited was" in done.json["summary"] and done.json["blame"] == "guest"
     assert (tmp_path / "out/console.log").exists()
@@ -147,5 +154,6 @@ def test_kept_machine(image: str, state_folder: Path, tmp_path: Path) -> None:
     swept = vmrole("sweep", "--json").json
     assert swept["removed"] == [] and swept["kept"][0]["run"].split("-")[1] == "Endless"
     assert len(guests(state_folder)) == 1
-    assert len(vmrole("sweep", "--kept", "--json").json["removed"]) == 1
+    removed = [item["what"] for item in vmrole("sweep", "--kept", "--json").json["removed"]]
+    assert len([what for what in removed if what.startswith("machine")]) == 1
     settled(state_folder, before)

@@ -34,7 +34,7 @@ def test_document() -> None:
     assert ANSWER.render().decode("ascii") == (
         "schema=1\ninstance=r1a2b3\ncomputer-name=WEB-01\ntime-zone=UTC\nlocale=en_US.UTF-8\nautomatic-updates=off\n"
         "administrator-password-hash=$2b$06$abc\nauthorized-key=ssh-ed25519 AAAA run\n"
-        f"machine-id={'0123456789abcdef' * 2}\nentropy={'f0' * 64}\ntime=1700000000.250000\n"
+        f"machine-id={'0123456789abcdef' * 2}\nentropy={'f0' * 64}\ntime=1700000000.250000\nawait-ssh=yes\n"
         "nic=52:54:00:12:34:56 10.0.2.15/24 10.0.2.2 10.0.2.3\n"
         "local-resource=10 Work\nlocal-resource=1 100%25 %C3%BC\npayload=/var/lib/vmrole/payload\n"
     )

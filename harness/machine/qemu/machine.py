@@ -127,7 +127,7 @@ class LibvirtMachine:
         # Gracefully: QEMU writes the rest of the disk's tables when it ends by itself.
         self._destroy(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
 
-    def checkpoint(self, folder: Path, layers: Path) -> None:
+    def checkpoint(self, folder: Path, layers: Path) -> float:
         """See checkpoints.Source. The guest stands still for as long as its changed memory takes to be written."""
         assert self._domain is not None and self._files is not None and self._files.ram
         disk = Path(self._files.disk)
@@ -138,16 +138,19 @@ class LibvirtMachine:
         state = folder / "state"
         state.touch(mode=0o600)
         give_to_qemu(state, write=True)
+        began = time.monotonic()
         with self._mapped("save the machine"), self._still():
             monitor.save_state(self._domain, state)
             memory.save_pages(self._pid(), Path(self._files.ram), folder / "ram")
             node = self._node or monitor.node_of_disk(self._domain)
             self._node = monitor.add_layer(self._domain, node, following)
+        paused = time.monotonic() - began
         self._layers.append(disk)
         self._files = replace(self._files, disk=str(following))
         for layer in self._layers:
             link(layer, layers)
         Facts(disk.name, self.origin.template or "").write(folder)
+        return paused
 
     @contextlib.contextmanager
     def _still(self) -> Iterator[None]:
@@ -176,7 +179,7 @@ class LibvirtMachine:
     def channel(self) -> Channel:
         """The host's end of the agent's channel."""
         assert self._files is not None and self._files.channel
-        link = socket.socket(socket.AF_UNIX)
+        link = _Link(socket.AF_UNIX)
         self._undo.callback(link.close)
         try:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SEND_SECONDS, 0))
@@ -404,6 +407,15 @@ def _adopting_orphans(connection: Connection) -> Iterator[None]:
             _adopting -= 1
             if not _adopting:
                 prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+class _Link(socket.socket):
+    """A socket whose end the other side sees at once, also while a thread of ours reads it."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+        super().close()
 
 
 class _Process:

@@ -67,6 +67,7 @@ static void specialize(struct answer *answer, bool stood_still)
 	snprintf(path, sizeof path, "%s/answer.conf", instance_data);
 	read_answer(path, answer);
 	make_folder(STATE, 0700);
+	make_folder(CERTIFICATES, 0700); /* authors look for it, certificates or not */
 	set_entropy(answer);
 	set_clock(answer, stood_still);
 	/* What takes longest, beside the rest, of which what the ssh server needs comes first. */
