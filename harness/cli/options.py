@@ -29,6 +29,8 @@ _MACHINE = [
     click.option("--computer-name", metavar="PATTERN", help="Name of the machine; # is its number, * random."),
     click.option("--admin-password-file", type=click.Path(path_type=Path),
                  help="Administrator password; random otherwise."),
+    click.option("--answer-file", type=click.Path(path_type=Path), metavar="FILE",
+                 help="Answer file of Windows to merge ours into."),
     click.option("--memory", type=click.IntRange(min=128), metavar="MB", help="Memory of the machine."),
     click.option("--cpus", type=click.IntRange(min=1, max=64), default=2, show_default=True),
     click.option("--network", type=click.Choice(["none", "nat"]), default="none", show_default=True,
@@ -43,7 +45,7 @@ _MACHINE = [
 
 MACHINE_OPTIONS = (
     "image", "certificates", "certificate_password_file", "local_resources", "computer_name", "admin_password_file",
-    "memory", "cpus", "network", "connect", "instance", "service_definition", "service_configuration",
+    "answer_file", "memory", "cpus", "network", "connect", "instance", "service_definition", "service_configuration",
 )  # fmt: skip
 """Arguments of ``machine_request``."""
 
@@ -63,6 +65,7 @@ def machine_request(
     local_resources: tuple[str, ...],
     computer_name: str | None,
     admin_password_file: Path | None,
+    answer_file: Path | None = None,
     memory: int | None,
     cpus: int,
     network: str,
@@ -81,7 +84,7 @@ def machine_request(
     from harness.run.certificates import load_certificate, parse_certificate_option
     from harness.run.request import NAME_PATTERN, MachineRequest
 
-    catalog.load(image)
+    recipe = catalog.load(image).recipe
     password = read_secret(certificate_password_file) if certificate_password_file else None
     loaded = []
     for text in certificates:
@@ -102,6 +105,7 @@ def machine_request(
         hash_password(admin)
     return MachineRequest(
         image=image,
+        answer_file=read_answer_file(answer_file, recipe.os) if answer_file else None,
         memory_mb=memory,
         cpus=cpus,
         network="nat" if network == "nat" else "none",
@@ -164,6 +168,24 @@ def wanted_resources(service: Service, given: tuple[LocalResource, ...]) -> list
     names = {resource.name.casefold() for resource in given}
     wanted = service.local_resources
     return [LocalResource(item.name, item.size_mb) for item in wanted if item.name.casefold() not in names]
+
+
+def read_answer_file(path: Path, os: str) -> bytes:
+    """The user's answer file, checked. Raises UsageError, also when the guest is no Windows."""
+    from harness.run.windows.unattend import MAX_FILE, check_user_file
+
+    if os != "windows":
+        raise UsageError(f"{path} is an answer file of Windows, and the guest is {os}", hint="leave --answer-file out")
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        check_user_file(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
+    return data
 
 
 def read_secret(path: Path) -> str:

@@ -168,10 +168,37 @@ def with_settings(machine: Any, subject: Subject) -> tuple[Any, list[str]]:
     if settings.time_zone and settings.time_zone not in ("UTC", "Etc/UTC"):
         warnings.append(f"timezone-kept-utc: the definition asks for {settings.time_zone!r}, the machine stays in UTC")
     if settings.domain:
-        warnings.append(f"the machine does not join the domain {settings.domain!r}: there is none here")
-    if settings.data_disks:
-        warnings.append(f"the {len(settings.data_disks)} data disks of the definition are not attached")
-    return dataclasses.replace(machine, **changes), warnings
+        raise UsageError(
+            f"the definition joins the machine to the domain {settings.domain!r}, and there is none here",
+            hint="give it a workgroup instead of DomainJoin",
+        )
+    if len(settings.adapters) > 1:
+        raise UsageError(
+            f"the definition has {len(settings.adapters)} network adapters, and a machine has one here",
+            hint="leave one in its NetworkProfile",
+        )
+    changes["data_disks"], told = data_disks(settings.data_disks)
+    return dataclasses.replace(machine, **changes), [*warnings, *told]
+
+
+def data_disks(wanted: Any) -> tuple[Any, list[str]]:
+    """The data disks of a definition by their logical unit number, and warnings: their images are not here.
+
+    Raises UsageError for a number that is taken or makes no sense.
+    """
+    from harness.machine.protocol import DataDisk
+
+    disks: dict[int, Any] = {}
+    told = []
+    for disk in wanted:
+        lun = disk.lun if disk.lun is not None else next(n for n in range(64) if n not in disks)
+        if lun in disks or not 0 <= lun <= 63:
+            what = "two data disks" if lun in disks else "a data disk"
+            raise UsageError(f"the definition has {what} at the logical unit number {lun}", hint="0 to 63, each once")
+        disks[lun] = DataDisk(lun)
+        if disk.image:
+            told.append(f"the data disk {lun} is empty: the image {disk.image} is not here")
+    return tuple(disks.values()), told
 
 
 def checked_name(pattern: str, instance: int) -> str:

@@ -106,6 +106,7 @@ def deploy(
             cpus=request.cpus,
             nics=(nic,),
             medium=medium,
+            data_disks=request.data_disks,
         )
         freeze = system.freeze_point(image.recipe)
         stack.callback(freeze.close)
