@@ -34,7 +34,9 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
         programs = work / _PROGRAMS
         programs.mkdir(parents=True)
         for file in sorted((source.folder / "tools").glob("*.c")):
-            compile_program([file], programs / f"{file.stem}.exe", [], _LIBRARIES, deadline=deadline)
+            flags = ["-municode"] if b" wmain(" in file.read_bytes() else []
+            compile_program([file], programs / f"{file.stem}.exe", flags, _LIBRARIES, deadline=deadline)
+        shutil.copyfile(source.folder / "tools/unavailable.txt", work / "unavailable.txt")
         shutil.copytree(source.folder / "python", work / _PYTHON, ignore=shutil.ignore_patterns("__pycache__"))
         for wheel in sorted(wheels.iterdir()):
             with zipfile.ZipFile(wheel) as archive:

@@ -99,6 +99,23 @@ void restrict_to_administrators(const wchar_t *path)
 	LocalFree(rights);
 }
 
+/* Wine's one user, who is the administrator there, has an identifier of its own. */
+static char *as_administrator(char *rights)
+{
+	char token[256];
+	HANDLE process;
+	DWORD size;
+	wchar_t *sid;
+	if (!OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &process) ||
+	    !GetTokenInformation(process, TokenUser, token, sizeof token, &size) ||
+	    !ConvertSidToStringSidW(((TOKEN_USER *)token)->User.Sid, &sid))
+		return rights;
+	const char *own = narrow(sid);
+	for (char *found; (found = strstr(rights, own)) != NULL;)
+		rights = format("%.*sLA%s", (int)(found - rights), rights, found + strlen(own));
+	return rights;
+}
+
 char *rights_of(const wchar_t *path)
 {
 	char descriptor[4096];
@@ -109,7 +126,7 @@ char *rights_of(const wchar_t *path)
 	    !ConvertSecurityDescriptorToStringSecurityDescriptorW((PSECURITY_DESCRIPTOR)descriptor, SDDL_REVISION_1, what,
 								  &text, NULL))
 		return "-";
-	return narrow(text);
+	return on_stand_in() ? as_administrator(narrow(text)) : narrow(text);
 }
 
 wchar_t *find_medium(void)

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define TIME_ZONE L"SYSTEM\\CurrentControlSet\\Control\\TimeZoneInformation"
+
 static void print(const char *key, const char *value)
 {
 	printf("%s=%s\n", key, value);
@@ -45,7 +47,7 @@ static void times(void)
 	LONG bias = zone.Bias + (kind == TIME_ZONE_ID_DAYLIGHT ? zone.DaylightBias : zone.StandardBias);
 	GetSystemTimeAsFileTime(&now);
 	unsigned long long ticks = (unsigned long long)now.dwHighDateTime << 32 | now.dwLowDateTime;
-	print("time-zone", format("%s %ld", narrow(zone.TimeZoneKeyName), bias));
+	print("time-zone", format("%s %ld", registry_text(TIME_ZONE, L"TimeZoneKeyName"), bias));
 	print("clock", format("%.3f", ((double)ticks - 116444736e9) / 1e7));
 }
 

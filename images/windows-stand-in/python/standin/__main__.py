@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import traceback
@@ -21,9 +20,7 @@ class Partner:
     """Answers the resident agent (images/debian-12/agent/partner.c)."""
 
     def __init__(self) -> None:
-        self.runner = Runner(
-            [places.WINE, str(places.PROGRAMS / "runner.exe")], {**os.environ, **places.ENVIRONMENT}, places.LOG
-        )
+        self.runner = Runner([places.WINE, str(places.PROGRAMS / "runner.exe")], places.ENVIRONMENT, places.LOG)
         self.machine = Machine(self.runner)
 
     def serve(self) -> None:
