@@ -488,7 +488,8 @@ static int run(void)
     start.hStdOutput = output_of(&streams[0], out, job.stdout_path, job.most);
     start.hStdError = output_of(&streams[1], err, job.stderr_path, job.most);
     HANDLE group = CreateJobObjectW(NULL, NULL);
-    DWORD flags = CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT | CREATE_NO_WINDOW;
+    // In our own console, as a command interpreter starts its programs: a console of its own is another process.
+    DWORD flags = CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT;
     // Out of the group of the remote shell, where that allows it: what a step leaves running is to outlive the shell.
     BOOL started = create(&job, line, flags | CREATE_BREAKAWAY_FROM_JOB, &start, &process);
     if (!started) {
