@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from harness.plan import Event
     from harness.scenario import ScenarioRole
 
 _FAILED = pytest.StashKey[bool]()
@@ -60,6 +61,9 @@ def vm_role(
         def start(
             path: str | Path,
             *,
+            image: str | None = None,
+            events: Sequence[Event] = ("deploy",),
+            answer_file: Path | None = None,
             parameters: Mapping[str, object] | None = None,
             certificates: Sequence[str | Path] = (),
             certificate_password_file: Path | None = None,
@@ -78,7 +82,9 @@ def vm_role(
                 source if source.is_absolute() else request.path.parent / source,
                 parameters=[f"{name}={value}" for name, value in (parameters or {}).items()],
                 parameters_file=None,
-                image=config.getoption("--vmrole-image"),
+                image=image or config.getoption("--vmrole-image"),
+                events=tuple(events),
+                answer_file=answer_file,
                 connect=config.getoption("--vmrole-connect"),
                 keep=config.getoption("--vmrole-keep"),
                 output=_output(config, request.node.name, tmp_path_factory),
