@@ -65,7 +65,9 @@ class LibvirtMachine:
         if origin.forked:
             abilities.add(Capability.checkpoint)
         # A connection to another libvirt cannot give away a socket of its own.
-        self.capabilities = frozenset(abilities | {Capability.guest_channel} if connection.embed else abilities)
+        if connection.embed and spec.image.recipe.devices == "virtio":
+            abilities.add(Capability.guest_channel)
+        self.capabilities = frozenset(abilities)
         self._connection = connection
         self._storage = storage
         self._spec = spec
@@ -259,7 +261,7 @@ class LibvirtMachine:
         assert self._domain is not None
         with self._mapped("change the medium"):
             flags = libvirt.VIR_DOMAIN_DEVICE_MODIFY_LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE
-            self._domain.updateDeviceFlags(cdrom_xml(path), flags)
+            self._domain.updateDeviceFlags(cdrom_xml(path, plain=self._spec.image.recipe.devices == "plain"), flags)
 
     def crash(self) -> None:
         self._destroy()
@@ -293,13 +295,15 @@ class LibvirtMachine:
         failures: list[BaseException] = []
         steps: list[Callable[[], None]] = [self._undo.close, self._destroy]
         if self._files:
-            paths = [self._medium, self._files.disk, *map(str, self._layers)]
+            data = [path for _lun, path in self._files.data_disks]
+            paths = [self._medium, self._files.disk, *data, *map(str, self._layers)]
             steps += [lambda path=path: self._storage.remove(path) for path in paths if path]  # type: ignore[misc]
             sockets = [Path(path) for path in (self._files.console, self._files.channel) if path]
             steps += [lambda path=path: path.unlink(missing_ok=True) for path in sockets]  # type: ignore[misc]
         else:
             # It never got as far as a domain, but files may have been made.
-            steps += [lambda suffix=suffix: self._storage.remove(self._path(suffix)) for suffix in ("iso", "qcow2")]  # type: ignore[misc]
+            suffixes = ["iso", "qcow2", *(f"lun{disk.lun}.qcow2" for disk in self._spec.data_disks)]
+            steps += [lambda suffix=suffix: self._storage.remove(self._path(suffix)) for suffix in suffixes]  # type: ignore[misc]
         steps.append(lambda: self._connection.folder.forget(self.name))
         for step in steps:
             try:
