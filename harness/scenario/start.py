@@ -124,6 +124,7 @@ class VmRole:
         service_role: str | None = None,
         computer_name: str | None = None,
         admin_password_file: Path | None = None,
+        answer_file: Path | None = None,
         memory: int | None = None,
         cpus: int | None = None,
         network: Network | None = None,
@@ -149,8 +150,10 @@ class VmRole:
         from harness.cli.run import prepare
 
         scene = self._scene
-        given = (certificate_password_file, service_definition, service_configuration, admin_password_file)
-        password, definition, configuration, admin = (scene.folder / file if file else None for file in given)
+        given = (
+            certificate_password_file, service_definition, service_configuration, admin_password_file, answer_file,
+        )  # fmt: skip
+        password, definition, configuration, admin, answers = (scene.folder / file if file else None for file in given)
         request = prepare(
             scene.folder / path,
             parameters=(),
@@ -171,6 +174,7 @@ class VmRole:
             service_role=service_role,
             computer_name=computer_name,
             admin_password_file=admin,
+            answer_file=answers,
             memory=memory,
             cpus=cpus,
             network=network or scene.network,
