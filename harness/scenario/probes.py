@@ -30,8 +30,9 @@ def listening_ports(run: Run, os: System) -> set[int]:
 def file_exists(run: Run, os: System, path: str) -> bool:
     """Whether there is a file or folder ``path`` in the guest."""
     if os == "windows":
-        script = f"exit [int](-not (Test-Path -LiteralPath '{path.replace(chr(39), chr(39) * 2)}'))"
-        return run(["powershell.exe", "-NoProfile", "-NonInteractive", "-Command", script]).exit_code == 0
+        # No quotation marks but those around a path with spaces: cmd would take others for its own.
+        words = ["cmd.exe", "/d", "/c", "if", "exist", path, "(exit", "0)", "else", "(exit", "1)"]
+        return run(words).exit_code == 0
     return run(["test", "-e", path]).exit_code == 0
 
 
