@@ -233,24 +233,14 @@ def test_late(vm_role: VmRole) -> None:
 
 
 def test_a_fixture_that_fails_says_its_sentence_alone(image: str, tmp_path: Path) -> None:
-    done = session(tmp_path, "def test_late(guest: ScenarioGuest) -> None:\n    raise AssertionError\n",
-                   "--vmrole-connect=qemu+tcp://127.0.0.1:1/system")  # fmt: skip
-    assert done.outcomes() == {"test_late": "skipped"}, done.text
-    scenario = """
-def test_broken(guest: ScenarioGuest, monkeypatch: pytest.MonkeyPatch) -> None:
-    raise AssertionError
-
-@pytest.fixture(autouse=True)
-def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.errors import GuestError
-    def fail(*_arguments: object, **_words: object) -> None:
-        raise GuestError("the guest is on strike")
-    monkeypatch.setattr("harness.run.deploy.deploy", fail)
-"""
-    done = session(tmp_path, scenario)
-    assert done.outcomes() == {"test_broken": "error"}
-    told = done.text.partition("ERROR at setup of test_broken")[2]
-    assert re.match(r" _+\nGuestError: the guest is on strike\n[=-]", told), told
+    scenario = "def test_none(guest: ScenarioGuest) -> None:\n    raise AssertionError\n"
+    done = session(tmp_path, scenario, "--vmrole-connect=lxc:///")
+    assert done.outcomes() == {"test_none": "error"}
+    told = done.text.partition("ERROR at setup of test_none")[2]
+    assert re.match(r" _+\nUsageError: 'lxc:///' is not the URI of a QEMU libvirt [(].*[)]\n[=-]", told), told
+    done = session(tmp_path, scenario, "--vmrole-connect=qemu+tcp://127.0.0.1:1/system", "-rs")
+    assert done.outcomes() == {"test_none": "skipped"}
+    assert "this host cannot run it: libvirt cannot open qemu+tcp://127.0.0.1:1/system" in done.text
 
 
 def test_revision_of_the_extension(image: str, tmp_path: Path) -> None:
