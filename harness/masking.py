@@ -27,6 +27,9 @@ _BASE64: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy
 Bytes = bytes
 """The type, in the class whose method has its name."""
 _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+HEAD: Final = 64
+"""Bytes of a spelling that are looked for; the rest is compared where they are found. An automaton takes about 200
+bytes for each byte of its patterns: a hostile package's password of a megabyte would fill any memory otherwise."""
 _EDGE: Final = 3
 """Characters that a span of base64 may grow by at each end."""
 
@@ -48,12 +51,18 @@ class Masker:
         for secret in self.secrets:
             plain |= {part for text in _spellings(secret) for part in _byte_spellings(text)}
             encoded |= _base64_cores(secret)
-        encoded -= plain
-        patterns = [*plain, *encoded]
-        self._plain = len(plain)
+        spellings = plain | encoded
+        self.longest = max(map(len, spellings), default=-2 * _EDGE) + 2 * _EDGE
+        heads = {spelling[:HEAD] for spelling in plain}
+        patterns = [*heads, *({spelling[:HEAD] for spelling in encoded} - heads)]
+        self._plain = len(heads)
+        wholes: dict[Bytes, list[Bytes]] = {}
+        for spelling in spellings:
+            if len(spelling) > HEAD:
+                wholes.setdefault(spelling[:HEAD], []).append(spelling)
+        self._wholes = {number: wholes[head] for number, head in enumerate(patterns) if head in wholes}
         # of two secrets that start alike the longer one is masked whole
         self._automaton = BytesAhoCorasick(patterns, matchkind=MatchKind.LeftmostLongest) if patterns else None
-        self.longest = max(map(len, patterns)) + 2 * _EDGE if patterns else 0
 
     def text(self, text: str) -> str:
         if self._automaton is None:
@@ -81,6 +90,10 @@ class Masker:
             return
         at = 0
         for pattern, start, end in self._automaton.find_matches_as_indexes(data):
+            if end <= at:
+                continue
+            for whole in self._wholes.get(pattern, ()):
+                end = max(end, start + _alike(data, start, whole))
             if pattern >= self._plain:
                 start, end = _widened(data, start, end)
             if end > at:
@@ -157,6 +170,20 @@ def _base64_cores(secret: str) -> set[bytes]:
             if len(core) >= SHORTEST:
                 cores |= {core, core.translate(_URL_SAFE)}
     return cores
+
+
+def _alike(data: bytes, start: int, whole: bytes) -> int:
+    """How many bytes of ``whole`` are at ``start``: all, or fewer where the output was cut."""
+    if data.startswith(whole, start):
+        return len(whole)
+    low, high = 0, min(len(whole), len(data) - start)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if data.startswith(whole[low:middle], start + low):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _widened(data: bytes, start: int, end: int) -> tuple[int, int]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.package.findings import one_line
+
 if TYPE_CHECKING:
     from harness.masking import Masker
     from harness.package.definition import Definition
@@ -30,7 +32,8 @@ _WIDTH = 100  # characters of a line that are shown
 def command(path: Path, extension: Path | None, image: str | None, as_json: bool) -> None:
     """Say what is odd, doubtful or wrong in the package PATH, all at once; no machine is started.
 
-    PATH is a .resextpkg, a .resdefpkg, an unpacked folder, a bare document, a .csdef or a .cscfg. Exit codes: 0 it has
+    PATH is a .resextpkg, a .resdefpkg, an unpacked folder, a bare document (a .viewdef and a configuration too), a
+    .csdef or a .cscfg. Exit codes: 0 it has
     no errors, 1 it has, 2 it cannot be read.
     """
     findings, documents, masker = examine(path, extension, image)
@@ -63,6 +66,10 @@ def examine(
             raise UsageError("--extension and --image are not for service documents")
         _service(path, findings, documents)
         return findings, documents, Masker(secrets)
+    if path.suffix.lower() == ".viewdef" and path.is_file():
+        document = _view(path)
+        findings.extend(document.findings)
+        return findings, {document.file: document}, Masker(secrets)
     try:
         read = read_any(path)
     except PackageError:
@@ -95,6 +102,21 @@ def _named(finding: Finding) -> Finding:
     if finding.code != "secret-in-plain-text":
         return finding
     return replace(finding, sentence=finding.sentence.replace(MASK, "password"))
+
+
+def _view(path: Path) -> Document:
+    """A view alone: what it says of the definition's parameters is not looked at."""
+    from harness.errors import PackageError
+    from harness.package.check_definition import build_view
+    from harness.package.jsontext import MAX_BYTES, read_json
+
+    try:
+        with path.open("rb") as stream:
+            document = read_json(stream.read(MAX_BYTES + 1), path.name)
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read: {error.strerror or error}") from None
+    build_view(document)
+    return document
 
 
 def _configuration(path: Path) -> tuple[Finding, ...] | None:
@@ -130,13 +152,16 @@ def _extension(
     from dataclasses import replace
 
     from harness.masking import Masker
+    from harness.package.external import with_external
     from harness.package.lint import lint, tags
     from harness.package.parameters import Parameters, document_secrets
 
     secrets.extend(document_secrets(package.document, Parameters()))
     masker = Masker(secrets)
     documents[package.document.file] = package.document
-    findings.extend(package.findings)
+    # what the package does not carry is no fault of it: a run says what is missing
+    verified = with_external(package).findings
+    findings.extend(finding for finding in verified if finding.code != "external-missing")
     for finding in lint(package.document, package.payload.files):
         findings.append(replace(finding, sentence=masker.text(finding.sentence), hint=masker.text(finding.hint)))
     if image is not None:
@@ -171,14 +196,14 @@ def _definition(
 def _shown(finding: Finding, document: Document | None, masker: Masker) -> list[str]:
     """``file:line:column: severity: sentence [code]``, the line with a caret below the column, and the hint."""
     place = finding.file if finding.line is None else f"{finding.file}:{finding.line}:{finding.column}"
-    lines = [f"{printable(place)}: {finding.severity}: {printable(finding.sentence)} [{finding.code}]"]
+    lines = [f"{one_line(place)}: {finding.severity}: {one_line(finding.sentence)} [{finding.code}]"]
     if document is not None and finding.line is not None and finding.column is not None:
         text, column = _excerpt(document.line_text(finding.line), finding, masker)
         number = str(finding.line)
         lines.append(f"  {number} | {text}")
         lines.append(f"  {' ' * len(number)} | {' ' * column}^")
     if finding.hint:
-        lines.append(f"    {printable(finding.hint)}")
+        lines.append(f"    {one_line(finding.hint)}")
     return lines
 
 
@@ -188,13 +213,24 @@ def _excerpt(line: str, finding: Finding, masker: Masker) -> tuple[str, int]:
     before, after = line[: finding.column - 1], line[finding.column - 1 :]
     if finding.code == "secret-in-plain-text":  # also one that is too short to be found by its text
         after = '"__**__"'
-    before, after = (printable(masker.text(part)) for part in (before, after))
-    indent = len(before) - len(before.lstrip())
-    before = before[indent:]
+    # a secret that is in the part that is shown is wholly in what is masked
+    reach = _WIDTH + masker.longest
+    cut = len(before) > reach
+    before, after = (one_line(masker.text(part)) for part in (before[-reach:] if cut else before, after[:reach]))
+    before = before if cut else before.lstrip()
     if len(before) > _WIDTH // 2:
         before = "..." + before[3 - _WIDTH // 2 :]
     room = _WIDTH - len(before)
-    return before + (after if len(after) <= room else after[: room - 3] + "..."), len(before)
+    return before + (after if len(after) <= room else after[: room - 3] + "..."), _width(before)
+
+
+def _width(text: str) -> int:
+    """Columns that a terminal shows ``text`` in: letters of East Asia take two."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
 def _summary(findings: Findings) -> str:
@@ -204,10 +240,3 @@ def _summary(findings: Findings) -> str:
     rest = len(findings) - findings.errors - findings.warnings
     notes = f", {count(rest, 'note')}" if rest else ""
     return f"{count(findings.errors, 'error')}, {count(findings.warnings, 'warning')}{notes}"
-
-
-def printable(text: str) -> str:
-    """Text of a package as one line that moves no cursor: control characters become blanks or a replacement mark."""
-    return "".join(
-        character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd" for character in text
-    )

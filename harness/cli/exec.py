@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import machine_options, machine_request
+from harness.cli.options import machine_options, machine_request, tell_machine
 from harness.errors import VmRoleError
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def command(
 
     with interruptible():
         request = dataclasses.replace(machine_request(**options), cold=cold)
+        tell_machine(request)
         try:
             outcomes = _in_machines(request, argv, count, timeout, show=not as_json)
         except VmRoleError as error:

@@ -33,6 +33,16 @@ class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], _COMMANDS, n=1)
+            ctx.fail(f"there is no command {args[0][:60]!r}" + (f"; did you mean {near[0]}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
@@ -73,9 +83,11 @@ def main() -> None:
 
 def tell(error: VmRoleError, *, code: int) -> int:
     """Say ``error`` on standard error, and as the one JSON document when that was asked for; returns ``code``."""
-    click.echo(f"vmrole: {error.message}", err=True)
+    from harness.package.findings import one_line
+
+    click.echo(f"vmrole: {one_line(error.message)}", err=True)
     if error.hint:
-        click.echo(f"        {error.hint}", err=True)
+        click.echo(f"        {one_line(error.hint)}", err=True)
     arguments = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if "--json" in arguments:
         told = {"message": error.message, "hint": error.hint, "blame": error.blame}

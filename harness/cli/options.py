@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +15,17 @@ import click
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from harness.package.machine_settings import MachineSettings
     from harness.package.service import Service
     from harness.run.answer import LocalResource
     from harness.run.certificates import Certificate
+    from harness.run.request import MachineRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MACHINE = [
-    click.option("--image", default="debian-12", show_default=True, help="Guest image to use."),
+    click.option("--image", default="debian-12", show_default=True, metavar="NAME[@KEY]",
+                 help="Guest image to use, and which build of it alone will do."),
     click.option("--certificate", "certificates", multiple=True, metavar="FILE[:STORE]",
                  help="Certificate to install (PFX, or PEM with its key); store My unless named."),
     click.option("--certificate-password-file", type=click.Path(path_type=Path), help="Password of PFX files."),
@@ -31,14 +36,17 @@ _MACHINE = [
                  help="Administrator password; random otherwise."),
     click.option("--answer-file", type=click.Path(path_type=Path), metavar="FILE",
                  help="Answer file of Windows to merge ours into."),
-    click.option("--memory", type=click.IntRange(min=128), metavar="MB", help="Memory of the machine."),
-    click.option("--cpus", type=click.IntRange(min=1, max=64), default=2, show_default=True),
+    click.option("--memory", type=click.IntRange(min=128), metavar="MB",
+                 help="Memory of the machine; the image's own, or what a definition's size says."),
+    click.option("--cpus", type=click.IntRange(min=1, max=64), metavar="N",
+                 help="Processors of the machine; 2, or what a definition's size says."),
     click.option("--network", type=click.Choice(["none", "nat"]), default="none", show_default=True,
                  help="none: no way out at all; nat: whatever this host reaches."),
     click.option("--service-definition", type=click.Path(path_type=Path), metavar="X.csdef",
                  help="Certificates, local resources and settings of a VirtualMachineRole."),
     click.option("--service-configuration", type=click.Path(path_type=Path), metavar="X.cscfg",
                  help="Their thumbprints and values; certificates come from --certificate files."),
+    click.option("--service-role", metavar="NAME", help="The VirtualMachineRole, where there are several."),
     click.option("--connect", metavar="URI", help="Another libvirt than the in-process one, e.g. qemu:///system."),
 ]  # fmt: skip
 
@@ -46,6 +54,7 @@ _MACHINE = [
 MACHINE_OPTIONS = (
     "image", "certificates", "certificate_password_file", "local_resources", "computer_name", "admin_password_file",
     "answer_file", "memory", "cpus", "network", "connect", "instance", "service_definition", "service_configuration",
+    "service_role",
 )  # fmt: skip
 """Arguments of ``machine_request``."""
 
@@ -67,70 +76,98 @@ def machine_request(
     admin_password_file: Path | None,
     answer_file: Path | None = None,
     memory: int | None,
-    cpus: int,
+    cpus: int | None,
     network: str,
     connect: str | None,
     instance: int = 1,
     service_definition: Path | None = None,
     service_configuration: Path | None = None,
-) -> Any:
+    service_role: str | None = None,
+    definition: MachineSettings | None = None,
+) -> MachineRequest:
     """A MachineRequest from the values of ``machine_options``; everything is read and checked here.
 
-    Raises UsageError for what cannot be read or is not valid.
+    An option wins over ``definition``, what a resource definition says of the machine, and that over the service
+    definition. Raises UsageError for what cannot be read or is not valid.
     """
+    from harness.cli.wishes import Wishes
     from harness.image import catalog
     from harness.run.answer import check_computer_name, check_duplicates, hash_password, parse_local_resource
     from harness.run.answer import computer_name as make_name
     from harness.run.certificates import load_certificate, parse_certificate_option
-    from harness.run.request import NAME_PATTERN, MachineRequest
+    from harness.run.request import CPUS, NAME_PATTERN, MachineRequest
 
+    image, _, key = image.partition("@")
     recipe = catalog.load(image).recipe
+    if key and not re.fullmatch(r"[0-9a-f]{8,64}", key):
+        raise UsageError(f"{key!r} is no image key", hint="'vmrole images list' shows them")
     password = read_secret(certificate_password_file) if certificate_password_file else None
     loaded = []
     for text in certificates:
         path, store = parse_certificate_option(text)
         loaded.append(load_certificate(path, store, password.encode() if password is not None else None))
     resources = tuple(parse_local_resource(text) for text in local_resources)
-    service = read_service_of(service_definition, service_configuration, instance)
+    service = read_service_of(service_definition, service_configuration, service_role, instance)
     if service:
         loaded = placed(loaded, service)
         resources = (*resources, *wanted_resources(service, resources))
     check_duplicates(resources)
-    pattern = computer_name or NAME_PATTERN
-    import random
-
+    wishes = Wishes(recipe.memory_mb)
+    wishes.add_options(memory_mb=memory, cpus=cpus, computer_name=computer_name)
+    if admin_password_file:
+        wishes.administrator_password = read_secret(admin_password_file)
+    if definition:
+        wishes.add_definition(definition, instance)
+    if service:
+        wishes.add_service(service)
+    if wishes.administrator_password is not None:
+        hash_password(wishes.administrator_password)
+    pattern = wishes.computer_name or NAME_PATTERN
     check_computer_name(make_name(pattern, instance, random.Random(0)))
-    admin = read_secret(admin_password_file) if admin_password_file else None
-    if admin is not None:
-        hash_password(admin)
     return MachineRequest(
         image=image,
+        image_key=key or None,
         answer_file=read_answer_file(answer_file, recipe.os) if answer_file else None,
-        memory_mb=memory,
-        cpus=cpus,
+        data_disks=tuple(wishes.data_disks.values()),
+        memory_mb=wishes.memory_mb,
+        cpus=wishes.cpus or CPUS,
         network="nat" if network == "nat" else "none",
         computer_name=pattern,
-        administrator_password=admin,
+        administrator_password=wishes.administrator_password,
         certificates=tuple(loaded),
         local_resources=resources,
         instance=instance,
         connect=connect,
         settings=dict(service.settings) if service else {},
         secret_settings=service.secrets if service else (),
+        warnings=(*(warning for item in loaded for warning in item.warnings), *wishes.warnings),
+        notes=tuple(wishes.notes),
     )
 
 
-def read_service_of(definition: Path | None, configuration: Path | None, instance: int) -> Service | None:
-    """What the two documents say of their one role. Raises UsageError and PackageError as ``read_service`` does."""
+def tell_machine(request: MachineRequest) -> None:
+    """Warnings and notes about a machine, for commands whose reports tell nothing of it."""
+    for text in (*request.warnings, *request.notes):
+        click.echo(f"vmrole: {text}", err=True)
+
+
+def read_service_of(
+    definition: Path | None, configuration: Path | None, role: str | None, instance: int
+) -> Service | None:
+    """What the two documents say of one role. Raises UsageError and PackageError as ``read_service`` does."""
     if definition is None:
         if configuration is not None:
             raise UsageError(
                 f"{configuration} configures a role that nothing defines", hint="add --service-definition X.csdef"
             )
+        if role is not None:
+            raise UsageError(
+                "--service-role names a role that nothing defines", hint="add --service-definition X.csdef"
+            )
         return None
     from harness.package.service import read_service
 
-    service = read_service(definition, configuration)
+    service = read_service(definition, configuration, role)
     if configuration is not None and instance > service.instances:
         raise UsageError(
             f"{configuration} has {service.instances} instances, and instance {instance} is asked for",

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.check import printable
-from harness.cli.subject import Subject, plan_events, read_subject, subject_options
+from harness.cli.subject import Subject, place_of, plan_events, read_subject, subject_options
+from harness.package.findings import one_line
 
 if TYPE_CHECKING:
     from harness.masking import Masker
     from harness.package.jsontree import Document
-    from harness.plan import Event, Plan, Step
+    from harness.plan import OS, Event, Plan, Step
+
+_MOST_ERRORS = 10
 
 
 @click.command()
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
 def command(path: Path, as_json: bool, **options: Any) -> None:
     """Show what PATH would run, in which order and why; nothing is started.
 
-    Exit codes: 0 all steps are complete, 1 a step has a parameter without a value, 2 PATH cannot be read.
+    Exit codes: 0 all steps are complete, 1 a step has a parameter without a value or PATH has errors, 2 PATH cannot be
+    read.
     """
     from harness.masking import Masker
 
@@ -36,18 +39,22 @@ def command(path: Path, as_json: bool, **options: Any) -> None:
     subject = read_subject(path, **options)
     masker = Masker(subject.secrets)
     plan = make_plan_of(subject, **chosen)
-    document = subject.package.document
     for warning in subject.warnings:
         click.echo(f"vmrole: {masker.text(warning)}", err=True)
+    errors = [f for f in (*subject.findings, *subject.package.findings, *plan.findings) if f.severity == "error"]
+    for error in errors[:_MOST_ERRORS]:
+        click.echo(f"vmrole: {one_line(masker.text(f'{place_of(error)}: error: {error.sentence}'))}", err=True)
+    if len(errors) > _MOST_ERRORS:
+        click.echo(f"vmrole: there are {len(errors)} errors; 'vmrole check' shows all", err=True)
     if as_json:
         click.echo(json.dumps(_masked(plan.as_json(), masker), indent=2))
     else:
-        for line in _human(plan, document, options["extension"] is None):
+        for line in _human(plan, subject):
             click.echo(masker.text(line))
-    sys.exit(1 if any(step.unresolved for step in plan.steps) else 0)
+    sys.exit(1 if errors or any(step.unresolved for step in plan.steps) else 0)
 
 
-def make_plan_of(subject: Subject, *, os: str | None, instance: int, events: Sequence[Event], **more: Any) -> Plan:
+def make_plan_of(subject: Subject, *, os: OS | None, instance: int, events: Sequence[Event], **more: Any) -> Plan:
     """The plan for ``os``, or for the system that most of the extension is for."""
     package = subject.package
     if os is None:
@@ -77,8 +84,9 @@ def _masked(value: Any, masker: Masker) -> Any:
     return [_masked(item, masker) for item in value] if isinstance(value, list) else value
 
 
-def _human(plan: Plan, document: Document, own_names: bool) -> list[str]:
-    """The plan in words; ``own_names`` when parameters are given by the extension's names, not by a definition's."""
+def _human(plan: Plan, subject: Subject) -> list[str]:
+    """The plan in words."""
+    document = subject.package.document
     mine = len(plan.applicable)
     others = len(plan.steps) - mine
     rest = f", {others} for another system" if others else ""
@@ -90,8 +98,10 @@ def _human(plan: Plan, document: Document, own_names: bool) -> list[str]:
         lines += _step(number, step, document)
     missing = sorted({name for step in plan.steps for name in step.unresolved})
     if missing:
-        lines += ["", f"without a value: {printable(', '.join(missing))}"]
-        lines += ["  " + printable(" ".join(f"-p {name}=..." for name in missing))] if own_names else []
+        lines += ["", f"without a value: {one_line(', '.join(missing))}"]
+        ways = dict.fromkeys(map(subject.how_to_give, missing))
+        options = " ".join(way for way in ways if way.startswith("-p "))
+        lines += [f"  {one_line(way)}" for way in (options, *(w for w in ways if not w.startswith("-p "))) if way]
     return lines
 
 
@@ -103,7 +113,7 @@ def _step(number: int, step: Step, document: Document) -> list[str]:
     node = document.find(step.source)
     place = f"{document.file}:{node.line} {step.source}" if node is not None else step.source
     rows = [
-        ("command", printable(step.command) or "nothing to start"),
+        ("command", one_line(step.command) or "nothing to start"),
         ("folder", step.working_directory_shown or step.working_directory or ""),
         ("account", step.account),
         ("time-out", f"{step.timeout:g} s" if step.timeout is not None else "none"),
@@ -112,9 +122,9 @@ def _step(number: int, step: Step, document: Document) -> list[str]:
         ("from", place),
     ]
     lines = [f"{'!' if step.unresolved else ' '}{title[1:]}"]
-    lines += [f"       {name:<9} {printable(text)}" for name, text in rows if text]
+    lines += [f"       {name:<9} {one_line(text)}" for name, text in rows if text]
     if step.unresolved:
-        lines.append(f"     ! no value for {printable(', '.join(step.unresolved))}")
+        lines.append(f"     ! no value for {one_line(', '.join(step.unresolved))}")
     return lines
 
 

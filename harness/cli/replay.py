@@ -62,7 +62,7 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
     how = dict(kept.facts["how"])
     try:
         path = package or Path(how.pop("path"))
-        extension, external = (Path(how[name]) if how[name] else None for name in ("extension", "external_payload"))
+        extension = Path(how["extension"]) if how["extension"] else None
         request = prepare_run(
             path,
             **options,
@@ -70,7 +70,7 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
             parameters_file=None,
             given=how["given"],
             extension=extension,
-            external_payload=external,
+            external_payload=tuple(how["external_payload"]),
             events=tuple(how["events"]),
             pattern_defaults=how["pattern_defaults"],
             strict=how["strict"],
@@ -83,7 +83,8 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
     if step not in known:
         raise UsageError(f"{path} has no step {step!r}", hint=f"its steps are {', '.join(known)}")
     kept.before(step)
-    return dataclasses.replace(request, resume=Resume(kept, step))
+    again = ("vmrole", "replay", kept.run, "--from", step, *(("--package", str(package)) if package else ()))
+    return dataclasses.replace(request, resume=Resume(kept, step), again=again)
 
 
 def machine_options(how: dict[str, Any]) -> dict[str, Any]:

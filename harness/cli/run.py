@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from harness.cli.options import MACHINE_OPTIONS, machine_options, machine_request
-from harness.cli.subject import Subject, plan_events, read_subject, subject_options
+from harness.cli.subject import Subject, place_of, plan_events, read_subject, subject_options
 from harness.errors import PackageError, UsageError
 
 if TYPE_CHECKING:
+    from harness.package.reader import Package
+    from harness.plan import Plan, Step
     from harness.run.request import MachineRequest, RunRequest
 
 
@@ -74,6 +76,7 @@ def carry_out(request: RunRequest, *, as_json: bool) -> NoReturn:
 
 def prepare(path: Path, **options: Any) -> RunRequest:
     """A complete RunRequest, with everything that can be wrong before a machine is started found out."""
+    from harness.cli.again import again
     from harness.run.request import RunRequest
 
     subject = read_subject(
@@ -81,26 +84,30 @@ def prepare(path: Path, **options: Any) -> RunRequest:
         parameters=options["parameters"],
         parameters_file=options["parameters_file"],
         extension=options.get("extension"),
-        external_payload=options.get("external_payload"),
+        external_payload=options.get("external_payload", ()),
         given=options.get("given"),
+        loading=True,
     )
-    package, parameters = subject.package, subject.values
+    require_use(subject)
+    package = subject.package
     given: dict[str, Any] = {name: options[name] for name in MACHINE_OPTIONS if name in options}
-    machine, told = with_settings(machine_request(**given), subject)
+    machine = machine_request(**given, definition=subject.machine)
     from harness.image import catalog
 
     recipe = catalog.load(machine.image).recipe
+    events = options.get("events", ("deploy",))
     plan = plan_events(
         subject,
         os=recipe.os,
         instance=machine.instance,
-        events=options.get("events", ("deploy",)),
+        events=events,
         pattern_defaults=options.get("pattern_defaults", "recorded"),
         strict=True,
     )
-    require_payload(package)
-    warnings = [*subject.warnings, *told, *missing_tags(package, recipe.tags, machine.image, strict=options["strict"])]
-    warnings += changed_values(package, parameters, plan)
+    require_payload(package, plan)
+    warnings = [*subject.warnings, *machine.warnings, *created_twice(events)]
+    warnings += missing_tags(subject, recipe.tags, machine.image, strict=options["strict"])
+    warnings += changed_values(package, subject.values, plan)
     name = run_name(package.name)
     return RunRequest(
         machine=dataclasses.replace(machine, cold=options.get("cold", False)),
@@ -114,8 +121,12 @@ def prepare(path: Path, **options: Any) -> RunRequest:
         timeout=options["timeout"],
         secrets=(*subject.secrets, *machine.secrets, *as_the_agent_splits(subject.secrets)),
         warnings=tuple(warnings),
+        case=options.get("case", ""),
+        again=again(path, subject.values, machine, options),
         checkpoints=not options.get("no_checkpoints", False),
         how=how_again(path, subject, machine, options),
+        notes=machine.notes,
+        findings=subject.findings,
     )
 
 
@@ -128,8 +139,13 @@ def run_name(subject: str) -> str:
 
 def how_again(path: Path, subject: Subject, machine: MachineRequest, options: Mapping[str, Any]) -> dict[str, Any]:
     """What a replay needs to plan the same again: the options as JSON has them, paths absolute, values as given."""
-    paths = {"path": path, "extension": options.get("extension"), "external_payload": options.get("external_payload")}
-    return {name: str(value.absolute()) if value else None for name, value in paths.items()} | {
+    extension = options.get("extension")
+    return {
+        "path": str(path.absolute()),
+        "extension": str(extension.absolute()) if extension else None,
+        "external_payload": [
+            place if "://" in place else str(Path(place).absolute()) for place in options.get("external_payload", ())
+        ],
         "given": dict(subject.given),
         "events": list(options.get("events", ("deploy",))),
         "pattern_defaults": options.get("pattern_defaults", "recorded"),
@@ -143,95 +159,56 @@ def how_again(path: Path, subject: Subject, machine: MachineRequest, options: Ma
     }
 
 
-def with_settings(machine: Any, subject: Subject) -> tuple[Any, list[str]]:
-    """``machine`` with what the definition of ``subject`` says of it where no option says otherwise, and warnings.
-
-    The machine stays in UTC whatever time zone the definition has (seed 000: "You must not change this setting").
-    """
-    settings = subject.machine
-    if settings is None:
-        return machine, []
-    from harness.run.answer import hash_password
-    from harness.run.request import NAME_PATTERN
-
-    changes: dict[str, Any] = {}
-    warnings = []
-    if machine.memory_mb is None and settings.memory_mb:
-        changes["memory_mb"] = settings.memory_mb
-    if settings.cpus and not explicit("cpus"):
-        changes["cpus"] = settings.cpus
-    if machine.computer_name == NAME_PATTERN and settings.computer_name_pattern:
-        changes["computer_name"] = checked_name(settings.computer_name_pattern, machine.instance)
-    if machine.administrator_password is None and settings.admin_password:
-        hash_password(settings.admin_password)
-        changes["administrator_password"] = settings.admin_password
-    if settings.time_zone and settings.time_zone not in ("UTC", "Etc/UTC"):
-        warnings.append(f"timezone-kept-utc: the definition asks for {settings.time_zone!r}, the machine stays in UTC")
-    if settings.domain:
-        raise UsageError(
-            f"the definition joins the machine to the domain {settings.domain!r}, and there is none here",
-            hint="give it a workgroup instead of DomainJoin",
-        )
-    if len(settings.adapters) > 1:
-        raise UsageError(
-            f"the definition has {len(settings.adapters)} network adapters, and a machine has one here",
-            hint="leave one in its NetworkProfile",
-        )
-    changes["data_disks"], told = data_disks(settings.data_disks)
-    return dataclasses.replace(machine, **changes), [*warnings, *told]
+def require_use(subject: Subject) -> None:
+    """Raises UsageError or PackageError when the platform would not have made a machine of this definition so."""
+    for finding in subject.findings:
+        if finding.code == "value-rule":
+            hint = finding.hint or "the view definition says what is allowed"
+            raise UsageError(f"{place_of(finding)}: {finding.sentence}", hint=hint)
+        if finding.code == "reference-mismatch":
+            raise PackageError(f"{place_of(finding)}: {finding.sentence}", hint=finding.hint)
 
 
-def data_disks(wanted: Any) -> tuple[Any, list[str]]:
-    """The data disks of a definition by their logical unit number, and warnings: their images are not here.
-
-    Raises UsageError for a number that is taken or makes no sense.
-    """
-    from harness.machine.protocol import DataDisk
-
-    disks: dict[int, Any] = {}
-    told = []
-    for disk in wanted:
-        lun = disk.lun if disk.lun is not None else next(n for n in range(64) if n not in disks)
-        if lun in disks or not 0 <= lun <= 63:
-            what = "two data disks" if lun in disks else "a data disk"
-            raise UsageError(f"the definition has {what} at the logical unit number {lun}", hint="0 to 63, each once")
-        disks[lun] = DataDisk(lun)
-        if disk.image:
-            told.append(f"the data disk {lun} is empty: the image {disk.image} is not here")
-    return tuple(disks.values()), told
+def created_twice(events: Sequence[str]) -> list[str]:
+    """A warning when a list of events makes the one instance again."""
+    made = [event for event in events if event in ("deploy", "scale-out")]
+    if len(made) < 2:
+        return []
+    return [f"{' and '.join(made)} each make an instance; here the steps of all of them run on the same machine"]
 
 
-def checked_name(pattern: str, instance: int) -> str:
-    """``pattern`` if the name it makes can be a computer's."""
-    import random
-
-    from harness.run.answer import check_computer_name, computer_name
-
-    check_computer_name(computer_name(pattern, instance, random.Random(0)))
-    return pattern
-
-
-def explicit(option: str) -> bool:
-    """Whether the user gave ``option`` on the command line of this process."""
-    context = click.get_current_context(silent=True)
-    return context is not None and context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+def require_payload(package: Package, plan: Plan) -> None:
+    """Raises PackageError for a file of the external payload that is another one than was declared, and for a missing
+    one that a step of this guest names or has in its payload. Others are findings of the run."""
+    for finding in package.findings:
+        hint = "name a folder that has it, or an address, with --external-payload"
+        if finding.code == "external-hash":
+            raise PackageError(f"{place_of(finding)}: {finding.sentence}", hint=hint)
+        node = package.document.find(finding.pointer) if finding.code == "external-missing" else None
+        user = next((step for step in plan.applicable if uses(step, str(node.value), package)), None) if node else None
+        if user:
+            what = f"{place_of(finding)}: {finding.sentence}, and the step {user.id} needs it"
+            raise PackageError(what, hint=hint)
 
 
-def require_payload(package: Any) -> None:
-    """Raises PackageError when a file of the external payload is missing or another one than was declared."""
-    wrong = next((f for f in package.findings if f.code in ("external-missing", "external-hash")), None)
-    if wrong:
-        place = ":".join(str(part) for part in (wrong.file, wrong.line, wrong.column) if part)
-        hint = "put it into a folder and name that with --external-payload DIR"
-        raise PackageError(f"{place}: {wrong.sentence}", hint=hint)
+def uses(step: Step, path: str, package: Package) -> bool:
+    """Whether a step names a payload file, or starts in the payload folder that it belongs to."""
+    from harness.plan.guestpaths import PAYLOAD_FOLDER, payload_path
+
+    parts = [part for part in re.split(r"[\\/]+", path.lower()) if part not in ("", ".")]
+    if parts and parts[-1] in step.command_line.lower():
+        return True
+    own = payload_path(package, step.payload_id)
+    return own is not None and "\\".join((PAYLOAD_FOLDER.lower(), *parts)).startswith(own[0].lower() + "\\")
 
 
-def missing_tags(package: Any, tags: tuple[str, ...], image: str, *, strict: bool) -> list[str]:
+def missing_tags(subject: Subject, tags: Sequence[str], image: str, *, strict: bool) -> list[str]:
     """Requirement tags that ``image`` does not declare: a warning each, or with ``strict`` UsageError."""
-    requirements = package.extension.resource_requirements
-    wanted = (requirements.os_virtual_hard_disk_requirements or ()) if requirements else ()
+    requirements = subject.package.extension.resource_requirements
+    written = requirements.os_virtual_hard_disk_requirements if requirements else ()
+    wanted = dict.fromkeys(subject.values.fill(tag).masked.strip() for tag in written)
     have = {tag.lower() for tag in tags}
-    missing = [tag for tag in wanted if tag.lower() not in have]
+    missing = [tag for tag in wanted if tag and tag.lower() not in have]
     if missing and strict:
         raise UsageError(
             f"the extension requires {', '.join(missing)}, which the image {image} does not declare",

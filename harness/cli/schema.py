@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 
 import click
 
@@ -19,7 +20,12 @@ def command(name: str | None, as_json: bool) -> None:
 
     if name is not None:
         if name not in DOCUMENTS:
-            raise UsageError(f"there is no schema {name[:60]!r}", hint=f"there is {', '.join(DOCUMENTS)}")
+            meant = [
+                known for known, (_module, _kind, what) in DOCUMENTS.items() if what.endswith("." + name.lstrip("*."))
+            ]
+            near = meant or get_close_matches(name, DOCUMENTS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(DOCUMENTS)}"
+            raise UsageError(f"there is no schema {name[:60]!r}", hint=hint)
         click.echo(json.dumps(schema(name), indent=2))
     elif as_json:
         click.echo(json.dumps({known: schema(known) for known in DOCUMENTS}, indent=2))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import machine_options, machine_request
+from harness.cli.options import machine_options, machine_request, tell_machine
 from harness.errors import GuestError, UsageError
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def _fresh(*, cold: bool, **options: Any) -> int:
     from harness.run.host import find_image, hypervisor
 
     request = dataclasses.replace(machine_request(**options), cold=cold)
+    tell_machine(request)
     masker = Masker(request.secrets)
     with contextlib.ExitStack() as stack:
         with reporting(masker, folder=None) as (bus, _recorder):

@@ -167,6 +167,9 @@ class Machine(Protocol):
     def crash(self) -> None:
         """Power off without telling the guest."""
 
+    def connect_network(self, up: bool) -> None:
+        """Plug the cables of all network cards in, or pull them: the guest sees its carriers come and go."""
+
     def checkpoint(self, folder: Path, layers: Path) -> float:
         """Save the machine as it is (Capability.checkpoint), for harness.machine.checkpoints, which gives the places.
         The guest stands still for so many seconds and goes on."""

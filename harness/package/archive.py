@@ -30,6 +30,7 @@ RATIO_FREE: Final = 64 * 1024**2
 #: Fixed date of every entry: the earliest that the format has.
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _CHUNK: Final = 1 << 20
+_DOT: Final = re.compile(r"\A(?:\.[\\/])+")
 _RESERVED: Final = re.compile(r"(?i:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
 #: Never packed: what version control and desktops leave in folders.
 JUNK: Final = frozenset({".git", ".svn", ".hg", ".DS_Store", "Thumbs.db", "desktop.ini", "__pycache__"})
@@ -105,7 +106,10 @@ class Archive:
         folded: dict[str, str] = {}
         total = 0
         for info in infos:
-            name = safe_name(info.orig_filename, self.where)
+            written = _DOT.sub("", info.orig_filename)
+            if not written and info.orig_filename:  # the root itself, as some packers write it
+                continue
+            name = safe_name(written, self.where)
             shown = ascii(name[:100])
             if "\\" in info.orig_filename:
                 findings.add("archive-backslash", f"the entry {shown} has backslashes for separators", file=self.where)

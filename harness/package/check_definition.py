@@ -12,7 +12,7 @@ from typing import Final
 
 from harness.errors import PackageError
 from harness.package.check import PARAMETER_TYPES, VERSION, declared_parameters
-from harness.package.credentials import is_credential, is_password, password
+from harness.package.credentials import few_enough, is_credential, is_password, password
 from harness.package.definition_models import ResourceDefinition
 from harness.package.jsontree import Document, Node
 from harness.package.nested import Nested, read_nested
@@ -80,7 +80,7 @@ def secrets_of(document: Document) -> tuple[str, ...]:
     found = dict.fromkeys(
         password(node.value) if is_credential(node) else str(node.value) for node, _ in _secret_nodes(document)
     )
-    return tuple(secret for secret in found if secret)
+    return few_enough(found, document.file)
 
 
 def _secret_nodes(document: Document) -> Iterator[tuple[Node, Node]]:
@@ -295,6 +295,14 @@ def check_together(
             what = f"the view does not ask for {declaration.name[:60]!r}: it has to be in the configuration"
             document.report("view-parameter-missing", what, node)
     language = (view.default_language_code or "").lower()
+    if not resources:
+        texts = (node for node in view_document.root.walk() if isinstance(node.value, str))
+        first = next((node for node in texts if KEY.search(node.value)), None)
+        if first is not None:
+            what = "the view takes its texts from .resources files, and there are none"
+            hint = f"add {view.default_language_code or 'en-US'}/1.resources"
+            view_document.report("resource-key-missing", what, first, hint=hint)
+        return
     table = next((texts for name, texts in resources.items() if name.lower() == language), None)
     if table is None:
         table = {key: text for texts in resources.values() for key, text in texts.items()}

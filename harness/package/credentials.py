@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final
 
+from harness.errors import PackageError
 from harness.package.jsontree import Node
+
+#: Different passwords that one document may have in plain text: every spelling of each is looked for everywhere.
+MOST_SECRETS: Final = 500
 
 #: ScriptCredential, SQLDeploymentCredential, SQLServiceCredential... [DOC dn249753, dn249740, dn249754], and a
 #: definition's AdminCredential and DomainJoinCredentials [DOC dn249737].
@@ -28,3 +33,14 @@ def is_password(node: Node) -> bool:
 def password(credential: str) -> str:
     """The part of a credential behind its first colon [INFER]; "" when there is none."""
     return credential.partition(":")[2]
+
+
+def few_enough(secrets: Collection[str], file: str) -> tuple[str, ...]:
+    """The secrets that are not empty. Raises PackageError beyond MOST_SECRETS."""
+    found = tuple(secret for secret in secrets if secret)
+    if len(found) > MOST_SECRETS:
+        raise PackageError(
+            f"{file} has {len(found)} different passwords written in it, more than {MOST_SECRETS}",
+            hint="declare Credential or SecureString parameters",
+        )
+    return found

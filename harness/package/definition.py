@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.errors import PackageError, UsageError
 from harness.masking import Masker
 from harness.package.archive import CONTENT_TYPES, Archive, Entry, folder_entries
+from harness.package.credentials import few_enough
 from harness.package.findings import Finding, Findings
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
-from harness.package.reader import Kind, Package, read_package
+from harness.package.reader import Kind, Package, read_package, title_of
 
 if TYPE_CHECKING:
     from harness.package.definition_models import ResourceConfiguration, ResourceDefinition, VirtualMachineRole
@@ -134,7 +135,9 @@ def read_definition(path: Path) -> Definition:
             entries = tuple(found)
             return _definition(path, "folder", entries, lambda entry: _content(found[entry]), findings)
         if not path.exists():
-            raise UsageError(f"there is no {path}", hint="give a .resdefpkg, a .resdef or a folder with one")
+            raise UsageError(
+                f"there is no file or folder {path}", hint="give a .resdefpkg, a .resdef or a folder with one"
+            )
         if not path.is_file():
             raise PackageError(f"{path} is neither a file nor a folder")
         with path.open("rb") as stream:
@@ -167,7 +170,7 @@ def read_configuration(path: Path) -> Configuration:
     values = nested.root.plain() if nested is not None else {}
     # which values are secret is the definition's to say: none of them is shown
     leaves = [leaf.value for leaf in nested.root.walk() if isinstance(leaf.value, str)] if nested is not None else []
-    masker = Masker([*leaves, *(leaf.partition(":")[2] for leaf in leaves)])
+    masker = Masker(few_enough({*leaves, *(leaf.partition(":")[2] for leaf in leaves)}, document.file))
     found = tuple(replace(finding, sentence=masker.text(finding.sentence)) for finding in document.findings.sorted())
     return Configuration(document, model, values, found)
 
@@ -242,7 +245,7 @@ def _definition(
         for finding in source.findings if source is not None else ():
             findings.append(replace(finding, sentence=masker.text(finding.sentence)))
     files = () if kind == "document" else tuple(sorted(entries, key=lambda entry: entry.path))
-    title = definition.name or Path(name).stem
+    title = title_of(definition.name, name)
     found = tuple(findings.sorted())
     return Definition(path, kind, title, document, definition, view, view_document, resources, files, found)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 Severity = Literal["error", "warning", "info"]
@@ -28,6 +28,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "json-lone-surrogate": ("warning", "half of a surrogate pair: no character"),
     "json-literal": ("warning", "NaN, Infinity, or true, false, null in other letters"),
     "json-duplicate-key": ("warning", "a member is there twice; the last one wins"),
+    "json-encoding": ("warning", "bytes that are not of the text's encoding; each becomes U+FFFD"),
     "json-utf16": ("warning", "the text is UTF-16, not UTF-8"),
     "findings-left-out": ("info", "more findings of the same kind were left out"),
     # what the document says (harness.package.models, harness.package.check)
@@ -102,8 +103,12 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "requirement-tag": ("warning", "a requirement tag that the image named with --image does not declare"),
     # external payload (harness.package.external)
     "external-missing": ("warning", "a file of the external payload is neither in the package nor where it may be got"),
+    "external-unverified": ("warning", "a file of the external payload was loaded, and no hash says what it has to be"),
     "external-hash": ("error", "a file of the external payload is not the one that its hash is of"),
-    "external-hash-format": ("warning", "a hash that is not SHA-256 in hexadecimal; the file is not verified"),
+    "external-hash-format": (
+        "warning",
+        "a hash that is not SHA-256, in hexadecimal or base64; nothing is verified",
+    ),
     # service definition and configuration (harness.package.service)
     "service-attribute": ("error", "an element without an attribute that it needs"),
     "service-value": ("error", "an attribute with a value that it cannot have"),
@@ -125,6 +130,15 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
 
 #: At most so many findings of one code in one file: a hostile document must not fill memory and reports.
 MOST_PER_CODE: Final = 100
+
+
+def one_line(text: str) -> str:
+    """Text of a package as one line that moves no cursor: control characters become blanks or a replacement mark."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else " " if character in "\t\r\n" else "\ufffd" for character in text
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +193,8 @@ class Findings:
         self.append(Finding(CODES[code][0], code, sentence, hint, file, pointer, line, column))
 
     def append(self, finding: Finding) -> None:
+        if not (finding.sentence.isprintable() and finding.hint.isprintable()):
+            finding = replace(finding, sentence=one_line(finding.sentence), hint=one_line(finding.hint))
         key = (finding.file, finding.code)
         self._count[key] += 1
         if self._count[key] <= MOST_PER_CODE:

@@ -64,28 +64,43 @@ class JsonError(PackageError):
 def read_json(data: bytes, file: str) -> Document:
     """Read a document of ``file`` (the name that findings and errors carry).
 
-    Raises PackageError with file, line and column for what is no JSON even with goodwill, for text that is neither
-    UTF-8 nor UTF-16 with a byte order mark, and beyond the limits of this module.
+    Bytes that are not of the text's encoding become U+FFFD and a finding, as in the decoders of the platform [INFER]:
+    an umlaut in a description never stopped a deployment. Raises PackageError with file, line and column for what is no
+    JSON even with goodwill, and beyond the limits of this module.
     """
     if len(data) > MAX_BYTES:
         raise PackageError(f"{file} has {len(data)} bytes; documents of more than {MAX_BYTES} bytes are not read")
-    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    try:
-        text = data.decode("utf-16" if utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        good = data[: error.start].decode("utf-16" if utf16 else "utf-8-sig", "replace")
-        line, column = Document(good, file).place(len(good))
-        raise PackageError(
-            f"{file}, line {line}, column {column}: the bytes are not {'UTF-16' if utf16 else 'UTF-8'} text",
-            hint="save the file as UTF-8",
-        ) from None
+    encoding = _encoding(data)
+    text = data.decode(encoding, "replace")
     document = Document(text, file)
-    if utf16:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line, column = document.place(len(data[: error.start].decode(encoding, "replace")))
+        if text[:1] == "\ufffd":  # no text at all
+            what = f"{file}, line {line}, column {column}: the bytes are not text"
+            raise PackageError(what, hint="save the file as UTF-8") from None
+        shown = " ".join(f"{byte:02X}" for byte in data[error.start : error.start + 1])
+        what = f"the byte {shown} is not {encoding[:6].strip('-').upper()}; it is read as the replacement character"
+        hint = "save the file as UTF-8"
+        document.findings.add("json-encoding", what, hint=hint, file=file, line=line, column=column)
+    if encoding.startswith("utf-16"):
         document.findings.add(
             "json-utf16", "the document is written in UTF-16", hint="save it as UTF-8", file=file, line=1, column=1
         )
     _Reader(document).read()
     return document
+
+
+def _encoding(data: bytes) -> str:
+    """By the byte order mark, or by where the zero bytes of the first character are (RFC 4627, section 3)."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    if len(data) > 1 and not data[0] and data[1]:
+        return "utf-16-be"
+    if len(data) > 1 and data[0] and not data[1]:
+        return "utf-16-le"
+    return "utf-8-sig"
 
 
 class _Reader:

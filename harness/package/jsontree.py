@@ -111,8 +111,12 @@ class Document:
 
     def line_text(self, line: int) -> str:
         """One line without its end; "" beyond the text."""
-        lines = _LINE_END.split(self.text)
-        return lines[line - 1] if 0 < line <= len(lines) else ""
+        self.place(0)
+        assert self._starts is not None
+        if not 0 < line <= len(self._starts):
+            return ""
+        end = self._starts[line] if line < len(self._starts) else len(self.text)
+        return self.text[self._starts[line - 1] : end].rstrip("\r\n")
 
     def find(self, pointer: str) -> Node | None:
         """The node at a JSON pointer."""

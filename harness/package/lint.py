@@ -166,8 +166,13 @@ def _reboot_pattern(node: Node | None, document: Document) -> None:
         what = f"{text[:60]!r} is no list of exit codes: it restarts nothing"
         document.report("reboot-pattern", what, node, hint="write 1641|3010")
     elif re.match(r"\s*[{?+]", text):
-        what = f"{text[:60]!r} is no regular expression; it is read as the exit codes {', '.join(map(str, codes))}"
+        what = f"{text[:60]!r} is no regular expression; it is read as the exit {_codes(codes)}"
         document.report("reboot-pattern-braces", what, node, hint=f"write {'|'.join(map(str, codes))}")
+
+
+def _codes(codes: Iterable[int]) -> str:
+    texts = [str(code) for code in codes]
+    return f"code{'' if len(texts) == 1 else 's'} {', '.join(texts)}"
 
 
 def _command(node: Node, document: Document, files: set[str]) -> None:
@@ -190,7 +195,8 @@ def _command(node: Node, document: Document, files: set[str]) -> None:
         what = "cmd.exe knows no single quotes: it looks for a program whose name starts with one"
         document.report("command-single-quotes", what, rest, hint='write \\"...\\"')
     for match in _PASSWORD_OPTION.finditer(rest.value):
-        if not placeholders(match.group()) and not re.match(r"[$%(]", next(filter(None, match.groups()), "")):
+        word = next(filter(None, match.groups()), "")
+        if not placeholders(match.group()) and not re.match(r"[$%(]|(?i:\*|true|false|none|null)$", word):
             what = "a password is written in the command line"
             document.report("secret-in-plain-text", what, rest, hint="declare a Credential or SecureString parameter")
             break
@@ -244,6 +250,7 @@ def _features(node: Node, document: Document) -> None:
     for element in node.value:
         name = _text(element)
         if name is not None and name.strip() and not is_feature(name):
-            near = nearest(name)
+            # beyond the most that are told, no name is worth looking for
+            near = nearest(name) if not document.findings.full("feature-unknown", document.file) else ""
             what = f"no role or feature of Windows Server is known as {name[:60]!r}"
             document.report("feature-unknown", what, element, hint=f"did you mean {near}?" if near else "")

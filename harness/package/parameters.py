@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import PackageError, UsageError
 from harness.masking import MASK
-from harness.package.credentials import is_credential, is_password, password
+from harness.package.credentials import few_enough, is_credential, is_password, password
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
 from harness.package.substitution import Substituted, placeholders, substitute
@@ -96,8 +96,12 @@ def read_values(given: Sequence[str] = (), file: Path | None = None, environ: Ma
     """The values of ``file`` (--parameters) and then of ``given`` (-p), which win; see ``read_parameters``."""
     raw: dict[str, Any] = dict(_from_file(file)) if file is not None else {}
     literal: set[str] = set()
+    told: set[str] = set()
     for assignment in given:
         name, value, is_literal = _assignment(assignment, os.environ if environ is None else environ)
+        if name in told:
+            raise UsageError(f"-p {name[:60]} is given twice", hint="which of the two is meant? leave the other out")
+        told.add(name)
         raw[name] = value
         (literal.add if is_literal else literal.discard)(name)
     return Given(raw, frozenset(literal))
@@ -167,13 +171,14 @@ def document_secrets(document: Document, parameters: Parameters) -> tuple[str, .
             filled = parameters.fill(node.value)
             if not filled.unresolved:
                 found[password(filled.text) if is_credential(node) else filled.text] = None
-    return tuple(secret for secret in found if secret)
+    return few_enough(found, document.file)
 
 
 def _assignment(text: str, environ: Mapping[str, str]) -> tuple[str, str, bool]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
-        raise UsageError(f"-p {name[:60]!r} gives no value", hint="write -p NAME=VALUE, NAME=@FILE or NAME=env:VAR")
+        what = "gives no value" if name.strip() else "names no parameter"
+        raise UsageError(f"-p {name[:60]!r} {what}", hint="write -p NAME=VALUE, NAME=@FILE or NAME=env:VAR")
     name = name.strip()
     if value.startswith("@"):
         return name, _content(name, Path(value[1:])), False

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from harness.errors import PackageError, UsageError
 from harness.masking import Masker
 from harness.package.archive import CONTENT_TYPES, Archive, Entry, find_document, folder_entries, the_document
-from harness.package.findings import Finding, Findings
-from harness.package.jsontext import MAX_BYTES, read_json
+from harness.package.findings import Finding, Findings, one_line
+from harness.package.jsontext import MAX_BYTES, JsonError, read_json
 from harness.package.jsontree import Document
 from harness.package.parameters import Parameters, document_secrets
 from harness.package.payload import FolderSource, Payload, Source, ZipSource
@@ -58,7 +58,7 @@ def read_package(path: Path) -> Package:
     suffix = path.suffix.lower()
     if suffix in (".resdefpkg", ".resdef", ".viewdef"):
         if not path.exists():
-            raise UsageError(f"there is no {path}")
+            raise UsageError(f"there is no file or folder {path}")
         raise PackageError(
             f"{path.name} is a resource definition, and a resource extension is wanted here",
             hint="give the resource extension (.resextpkg, .resext) that it references",
@@ -67,7 +67,9 @@ def read_package(path: Path) -> Package:
         if path.is_dir():
             return _from_folder(path, findings)
         if not path.exists():
-            raise UsageError(f"there is no {path}", hint="give a .resextpkg, a .resext or a folder with one")
+            raise UsageError(
+                f"there is no file or folder {path}", hint="give a .resextpkg, a .resext or a folder with one"
+            )
         if not path.is_file():
             raise PackageError(f"{path} is neither a file nor a folder")
         with path.open("rb") as stream:
@@ -83,6 +85,12 @@ def _from_archive(path: Path, findings: Findings) -> Package:
     with Archive(path, findings) as archive:
         names = [name for name in archive.entries if "/" not in name and name.lower().endswith(".resext")]
         definition = any(name.lower().endswith(".resdef") for name in archive.entries)
+        deeper = [] if names else [name for name in archive.entries if name.lower().endswith(".resext")]
+        if deeper:
+            raise PackageError(
+                f"{path.name} has its resource extension in a folder, {deeper[0][:100]}",
+                hint="pack what is in the folder, not the folder: the .resext belongs to the root",
+            )
         name = the_document(names, path.name, definition)
         if CONTENT_TYPES not in archive.entries:
             findings.add("content-types-missing", f"{path.name} has no {CONTENT_TYPES}", file=path.name)
@@ -98,7 +106,15 @@ def _from_folder(path: Path, findings: Findings) -> Package:
 
 
 def _from_document(path: Path, data: bytes, findings: Findings) -> Package:
-    return _package(path, "document", path.name, data, (), FolderSource(path.parent), findings)
+    try:
+        return _package(path, "document", path.name, data, (), FolderSource(path.parent), findings)
+    except JsonError:
+        if path.suffix.lower() in (".resext", ".json"):
+            raise
+        raise PackageError(
+            f"{path.name} is neither a package nor a document of one",
+            hint="packages are .resextpkg and .resdefpkg; documents .resext, .resdef, .viewdef, .json, .csdef, .cscfg",
+        ) from None
 
 
 def _read(path: Path) -> bytes:
@@ -126,8 +142,13 @@ def _package(
     # snippets of the text in findings must not show the passwords that the document has
     masker = Masker(document_secrets(document, Parameters()))
     findings.extend(replace(finding, sentence=masker.text(finding.sentence)) for finding in document.findings)
-    title = extension.name or Path(name).stem
+    title = title_of(extension.name, name)
     return Package(path, kind, title, document, extension, payload, files, tuple(findings.sorted()))
+
+
+def title_of(name: str | None, file: str) -> str:
+    """A document's own name as sentences and titles show it, else that of its file."""
+    return " ".join(one_line((name or "")[:100]).split()) or Path(file).stem
 
 
 def _location(location: str, where: str) -> str:
@@ -142,7 +163,11 @@ def _location(location: str, where: str) -> str:
 
 
 def _payload(document: Document, location: str, prefix: str, files: tuple[Entry, ...], source: Source) -> Payload:
-    found = [entry for entry in files if prefix and entry.path.startswith(prefix)]
+    if prefix:
+        found = [entry for entry in files if entry.path.startswith(prefix)]
+    else:  # "." is the root: everything but the document and the content types
+        own = (document.file, CONTENT_TYPES)
+        found = [entry for entry in files if location.strip() and entry.path not in own]
     if prefix and not found:  # Windows finds the folder in other letters too
         found = [entry for entry in files if entry.path.lower().startswith(prefix.lower())]
         prefix = found[0].path[: len(prefix)] if found else prefix
@@ -151,6 +176,11 @@ def _payload(document: Document, location: str, prefix: str, files: tuple[Entry,
             document.report("payload-missing", f"the payload folder {location[:100]!r} does not exist", node)
     entries = tuple(Entry(entry.path[len(prefix) :], entry.size, entry.executable) for entry in found)
     _look_for_parts(document, entries)
+    parts = document.find("/ExtensionSettings/ApplicationProfile/ApplicationPayload")
+    if not location.strip() and parts is not None and isinstance(parts.value, list) and parts.value:
+        what = "there are application payloads, and no DataPackage with a Location that they are in"
+        hint = "add DataPackage, or remove ApplicationPayload"
+        document.report("payload-missing", what, parts, hint=hint)
     return Payload(location, entries, source, prefix)
 
 

@@ -42,7 +42,8 @@ class Resolved:
     """A definition with its values.
 
     ``parameters`` are the extension's, ready for ``make_plan``; ``values`` the definition's own; ``secrets`` of both
-    and of the machine; ``reference`` the name by which the definition calls the extension.
+    and of the machine; ``reference`` the name by which the definition calls the extension; ``asked`` the definition's
+    parameters without a value, by the extension's parameter that is made of them.
     """
 
     parameters: Parameters
@@ -51,6 +52,7 @@ class Resolved:
     reference: str | None
     findings: tuple[Finding, ...]
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def resolve_definition(definition: Definition, extension: Package | None, given: Given | Mapping[str, Any]) -> Resolved:
@@ -74,12 +76,14 @@ def resolve_definition(definition: Definition, extension: Package | None, given:
     needed = dict.fromkeys(unresolved)
     reference: str | None = None
     parameters = Parameters()
+    asked: dict[str, tuple[str, ...]] = {}
     if extension is not None:
         index, chosen = _reference(definition, extension, scratch)
         if chosen is not None:
             reference = chosen.reference_name or chosen.name
             nested = dict(nested_values(scratch)).get(index)
-            parameters = _extension_values(nested, extension, values, scratch, needed)
+            parameters = _extension_values(nested, extension, values, scratch, asked)
+    needed.update(dict.fromkeys(name for names in asked.values() for name in names))
     users = _users(scratch) if needed else {}
     for name in needed:
         what = f"the parameter {name[:60]!r} of the definition has no value"
@@ -94,7 +98,7 @@ def resolve_definition(definition: Definition, extension: Package | None, given:
         for finding in scratch.findings
         if (finding.code, finding.pointer, finding.line, finding.column) not in told
     ]
-    return Resolved(parameters, machine, values, reference, tuple(Findings(new).sorted()), secrets)
+    return Resolved(parameters, machine, values, reference, tuple(Findings(new).sorted()), secrets, asked)
 
 
 def _users(document: Document) -> dict[str, Node]:
@@ -215,15 +219,19 @@ def _same(one: str, other: str) -> bool:
 
 
 def _extension_values(
-    nested: Nested | None, extension: Package, values: Parameters, document: Document, needed: dict[str, None]
+    nested: Nested | None,
+    extension: Package,
+    values: Parameters,
+    document: Document,
+    asked: dict[str, tuple[str, ...]],
 ) -> Parameters:
-    """The extension's parameters from one reference's values. ``needed`` gets the definition's names that lack one."""
+    """The extension's parameters from one reference's values. ``asked`` gets the definition's names that lack one, by
+    the extension's."""
     declared = declared_parameters(extension)
     known = {item.name: item for item in declared}
     lower = {name.lower(): name for name in known}
     raw: dict[str, Any] = {}
     shown: dict[str, str] = {}
-    unresolved: set[str] = set()
     for name, node in nested.members().items() if nested is not None else ():
         assert nested is not None
         value, safe, missing = _leaf(node, values)
@@ -237,8 +245,7 @@ def _extension_values(
                 continue
             target = same
         if missing:
-            needed.update(dict.fromkeys(missing))
-            unresolved.add(target)
+            asked[target] = missing
             continue
         if value is None:
             continue
@@ -254,7 +261,7 @@ def _extension_values(
             for name in placeholders(node.value)}  # fmt: skip
     here = nested.outer if nested is not None else document.root
     for item in declared:
-        if item.declared and item.name in used and item.name not in raw and item.name not in unresolved:
+        if item.declared and item.name in used and item.name not in raw and item.name not in asked:
             if nested is not None and item.name in nested.members() and nested.members()[item.name].value is not None:
                 continue  # given, and of the wrong type
             what = f"the extension's parameter {item.name[:60]!r} gets no value"

@@ -113,7 +113,7 @@ class _Reader:
             with path.open("rb") as stream:
                 data = stream.read(MAX_BYTES + 1)
         except FileNotFoundError:
-            raise UsageError(f"there is no {path}") from None
+            raise UsageError(f"there is no file {path}") from None
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
         self.root = read_xml(data, self.file)
@@ -313,10 +313,12 @@ def read_service(definition: Path, configuration: Path | None = None, role: str 
     if len(chosen) != 1:
         names = ", ".join(item.name[:40] for item in roles[:10])
         what = f"has no role {role[:60]!r}" if role is not None else f"has {len(roles)} roles"
-        raise UsageError(f"{Path(definition).name} {what}; there is {names}", hint="name one of them")
+        raise UsageError(
+            f"{Path(definition).name} {what}; there is {names}", hint="name one of them with --service-role"
+        )
     mine = chosen[0]
     file = Path(configuration).name if configuration is not None else Path(definition).name
-    configured = RoleConfiguration(mine.name)
+    configured = unconfigured = RoleConfiguration(mine.name)
     if configuration is not None:
         configurations, found = read_service_configuration(configuration)
         findings.extend(found)
@@ -325,7 +327,8 @@ def read_service(definition: Path, configuration: Path | None = None, role: str 
             findings.add("service-unconfigured", f"the role {mine.name[:60]!r} has no configuration", file=file)
         else:
             configured = match
-            _compare(mine, match, findings, file)
+    if configuration is None or configured is not unconfigured:
+        _compare(mine, configured, findings, file)
     bad = [finding for finding in findings.sorted() if finding.severity == "error"]
     if bad:
         first = bad[0]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-_TOKEN: Final = re.compile(r"\[\[|\[param\.([^\[\]]{1,200})\]", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"\[\[|\[param\.([^\[\]\x00-\x1f]{1,200})\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,8 @@ def compare(model: Model, node: Node, document: Document, noun: str) -> None:
         if key in names:
             found[key] = child
             continue
+        if key == "$schema" or key.startswith("odata."):  # of editors and of the service's interface
+            continue
         same = lower.get(key.lower())
         if same is not None and same not in node.value:
             found[same] = child
@@ -112,7 +114,8 @@ def compare(model: Model, node: Node, document: Document, noun: str) -> None:
                 "field-case", f"the member {key[:60]!r} is read as {same!r}", child, hint=f"write {same}", at_key=True,
             )  # fmt: skip
             continue
-        near = get_close_matches(key, list(names), n=1, cutoff=0.75) if len(key) < 80 else []
+        told = document.findings.full("unknown-field", document.file)
+        near = get_close_matches(key, list(names), n=1, cutoff=0.75) if len(key) < 80 and not told else []
         document.report(
             "unknown-field",
             f"{_owner(node, noun)} has no member {key[:60]!r}",

@@ -23,6 +23,11 @@ _DECLARATION: Final = re.compile(r"<\?xml\s.*?\?>", re.DOTALL)
 _MARKUP: Final = re.compile(
     r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|</[^>]*>|(<(?:[^<>\"']|\"[^\"]*\"|'[^']*')*>)", re.DOTALL
 )
+#: The encodings of one byte that documents declare, of Windows and of ISO.
+_ENCODING: Final = re.compile(
+    rb"<\?xml\s[^>]{0,100}?encoding\s*=\s*[\"'](windows-125[0-8]|iso-8859-(?:[1-9]|1[013-6])|us-ascii)[\"']",
+    re.IGNORECASE,
+)
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
@@ -60,11 +65,13 @@ def read_xml(data: bytes, file: str) -> Element:
     if len(data) > MAX_BYTES:
         raise PackageError(f"{file} has {len(data)} bytes; XML documents of more than {MAX_BYTES} bytes are not read")
     utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    declared = _ENCODING.match(data)
+    encoding = "utf-16" if utf16 else declared[1].decode("ascii") if declared else "utf-8-sig"
     try:
-        text = data.decode("utf-16" if utf16 else "utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         raise PackageError(
-            f"{file} is not {'UTF-16' if utf16 else 'UTF-8'} text", hint="save the file as UTF-8"
+            f"{file} is not {encoding.removesuffix('-sig').upper()} text", hint="save the file as UTF-8"
         ) from None
     starts = [0, *(match.end() for match in _LINE_END.finditer(text))]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ def make_plan(
     masker = Masker(parameters.secrets)
     steps = [_masked(step, masker) for step in steps]
     if strict:
-        _require(package, steps, os, event)
+        require_steps(package, steps, os, (event,))
     for step in steps:
         if step.unresolved and not step.applicable:
             node = package.document.find(step.source) or package.document.root
@@ -69,22 +70,42 @@ def _masked(step: Step, masker: Masker) -> Step:
     )
 
 
-def _require(package: Package, steps: list[Step], os: OS, event: Event) -> None:
+def require_steps(
+    package: Package,
+    steps: Sequence[Step],
+    os: OS,
+    events: Sequence[Event],
+    how: Callable[[str], str] = lambda name: f"-p {name[:60]}=...",
+) -> None:
+    """Raise PackageError when none of ``steps`` is for ``os``, or when one that is lacks a value.
+
+    ``how`` says of a parameter how it gets one: an option, or the end of a sentence.
+    """
     mine = [step for step in steps if step.applicable]
     if not mine:
         others = f"; all its {len(steps)} steps are for {steps[0].os}" if steps else ""
-        during = "" if event == "deploy" else f" at {event}"
+        during = "" if tuple(events) == ("deploy",) else f" at {', '.join(events)}"
         raise PackageError(
             f"{package.name} has nothing to run on {os}{during}{others}",
-            hint="choose an image of the other system" if steps else "an extension has RunOnceCommands or scripts",
+            hint=(
+                "choose an image of the other system"
+                if steps
+                else "an extension has RunOnceCommands or scripts"
+                if "deploy" in events
+                else "Linux commands run at deploy and scale-out, Windows scripts at the events of their ScriptType"
+            ),
         )
     missing = dict.fromkeys(name for step in mine for name in step.unresolved)
     if missing:
         step = next(step for step in mine if step.unresolved)
         word = "has" if len(missing) == 1 else "have"
+        hints = dict.fromkeys(how(name) for name in list(missing)[:10])
+        options = " ".join(hint for hint in hints if hint.startswith("-p "))
         raise PackageError(
             f"{_names(tuple(missing))} {word} no value, and the step {step.id} of {package.name} needs it",
-            hint=f"give it with {_how(tuple(missing))}",
+            hint="; ".join(
+                [*([f"give it with {options}"] if options else []), *(h for h in hints if not h.startswith("-p "))]
+            ),
         )
 
 

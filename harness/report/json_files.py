@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.report.text import Masker, masked
+from harness.report.text import Masker, masked, printable
 from harness.run.events import Event, PhaseFinished, RunFinished, RunStarted, SpecializationRead, StepFinished
 from harness.run.recorder import Recorder
 
@@ -47,14 +47,17 @@ class JsonFiles:
         self._events.close()
 
     def _bytes(self, data: bytes) -> bytes:
-        """A stream masked, and otherwise byte for byte what the step wrote."""
+        """A stream masked, and otherwise byte for byte what the step wrote; without terminal sequences where they
+        interrupt a secret."""
         # Where the masker knows bytes it also finds what is UTF-16 there.
         by_bytes = getattr(self._masker, "bytes", None)
-        if by_bytes is not None:
-            done: bytes = by_bytes(data)
-            return done
         text = data.decode("utf-8", "surrogateescape")
-        return self._masker.text(text).encode("utf-8", "surrogateescape")
+        done = by_bytes(data) if by_bytes else self._masker.text(text).encode("utf-8", "surrogateescape")
+        if b"\x1b" in done:
+            clean = printable(done.decode("utf-8", "replace"))
+            if (safe := self._masker.text(clean)) != clean:
+                return safe.encode()
+        return bytes(done)
 
 
 def step_folder(step_id: str) -> str:

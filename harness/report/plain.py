@@ -57,6 +57,10 @@ class PlainReport:
                 return [f"step {line(event.id)} begins: {line(event.command or event.name, 400)}"]
             case events.StepFinished():
                 return step_lines(event.step, self._shown)
+            case events.RunRepeatable():
+                return [f"again: {self._shown.text(event.command)}"] + (
+                    [f"from that step: {self._shown.text(event.replay)}"] if event.replay else []
+                )
             case events.RunFinished(result=result):
                 blame = f", blame: {result.blame}" if result.blame else ""
                 took = f" after {duration(event.seconds)}" if event.seconds is not None else ""

@@ -111,6 +111,10 @@ class TerminalReport:
                 for line in rest:
                     self._line(f"  {line}", "dim")
                 self._begin("", "")
+            case events.RunRepeatable():
+                self._line(f"again: {self._shown.text(event.command)}", "dim")
+                if event.replay:
+                    self._line(f"from that step: {self._shown.text(event.replay)}", "dim")
             case events.RunFinished():
                 self.stop()
                 self._finish(event)

@@ -27,8 +27,15 @@ class NoMask:
 
 
 def masked(value: Any, masker: Masker) -> Any:
-    """A JSON value with every string in it masked, before it is encoded: an escape could hide a secret."""
+    """A JSON value with every string in it masked, before it is encoded: an escape could hide a secret.
+
+    A secret that terminal sequences interrupt would be whole for whoever strips them later: such a text is kept
+    without them.
+    """
     if isinstance(value, str):
+        clean = printable(value)
+        if clean != value and (safe := masker.text(clean)) != clean:
+            return safe
         return masker.text(value)
     if isinstance(value, dict):
         return {key: masked(item, masker) for key, item in value.items()}

@@ -7,6 +7,7 @@ import datetime
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -138,7 +139,7 @@ def load_certificate(path: Path, store: str = "My", password: bytes | None = Non
             key_pem=None if key is None else _pem(key, serialization.PrivateFormat.PKCS8),
             subject=certificate.subject.rfc4514_string(),
             not_after=certificate.not_valid_after_utc,
-            warnings=_warnings(path, certificate),
+            warnings=(*_warnings(path, certificate), *_misspelt(store)),
         )
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UsageError(f"{path} has a certificate that cannot be used: {error}") from None
@@ -274,6 +275,15 @@ def _public(key: object) -> bytes:
 
 def _pem(key: PrivateKeyTypes, form: serialization.PrivateFormat) -> bytes:
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+
+
+def _misspelt(store: str) -> tuple[str, ...]:
+    """A store of one's own is legal, so a name that is nearly a predefined one is only a warning."""
+    if store in STORES:
+        return ()
+    near = get_close_matches(store.casefold(), [known.casefold() for known in STORES], n=1, cutoff=0.7)
+    known = next((known for known in STORES if near and known.casefold() == near[0]), None)
+    return (f"the certificate store {store!r} is none of the predefined ones; did you mean {known}?",) if known else ()
 
 
 def _warnings(path: Path, certificate: x509.Certificate) -> tuple[str, ...]:

@@ -50,10 +50,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted(Event):
-    """``run`` is the run's name, ``title`` what is being run, in a few words."""
+    """``run`` is the run's name, ``title`` what is being run, in a few words.
+
+    ``extension`` and ``version`` are the package's; ``case`` tells apart runs of one extension, e.g. the scenario that
+    started it.
+    """
 
     run: str
     title: str
+    extension: str = ""
+    version: str = ""
+    case: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +161,33 @@ class StepFinished(Event):
     stdout: bytes = field(default=b"", repr=False, metadata={"wire": False})
     stderr: bytes = field(default=b"", repr=False, metadata={"wire": False})
     instance: str = "0"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioActed(Event):
+    """What a scenario did with the guest or waited for, in words; ``told`` is what it saw when that went wrong."""
+
+    what: str
+    seconds: float
+    ok: bool = True
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioEnded(Event):
+    """The test that asked for the run is over; ``told`` is why it failed."""
+
+    ok: bool
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRepeatable(Event):
+    """How to do it again: the command that does exactly the same, and the one that goes on before the step that went
+    wrong. Both are to be pasted into a shell; where a secret stood, they name a file that does not exist yet."""
+
+    command: str
+    replay: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

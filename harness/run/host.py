@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.deadline import Deadline
+from harness.errors import HostError
 from harness.image.build import ensure_image
 from harness.image.cache import Cache
 from harness.image.recipe import Image
@@ -22,14 +23,20 @@ IMAGE_SECONDS = 1800.0
 
 
 def find_image(request: MachineRequest, bus: EventBus, *, deadline: Deadline) -> Image:
-    """The image of ``request``, built if the cache lacks it."""
+    """The image of ``request``, built if the cache lacks it. Raises HostError when another build was asked for."""
     with bus.phase("image", awaits="the image to be there"):
-        return ensure_image(
+        image = ensure_image(
             request.image,
             cache=Cache.of_user(),
             deadline=deadline.within(IMAGE_SECONDS),
             progress=lambda line: bus.notice("note", line),
         )
+        if request.image_key and not image.key.startswith(request.image_key):
+            raise HostError(
+                f"the image {request.image} is {image.key} here, and {request.image_key} was asked for",
+                hint=f"leave @{request.image_key} out to take the one that is here",
+            )
+        return image
 
 
 @contextlib.contextmanager

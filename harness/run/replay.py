@@ -38,17 +38,19 @@ _ANSWER_SECONDS = 30.0
 _TOLD = 5
 
 
-def facts_of(deployed: Deployed, seen: InstanceResult | None, request: RunRequest) -> dict[str, Any]:
+def facts_of(
+    deployed: Deployed, seen: InstanceResult | None = None, request: RunRequest | None = None
+) -> dict[str, Any]:
     """What goes with the checkpoints of a run; secret, for the private state folder only.
 
-    ``seen`` is what was read back.
+    ``seen`` is what was read back; without ``request`` nothing but a shell can go on from them.
     """
     identity = deployed.identity
     assert isinstance(identity, LinuxIdentity)
     answer = identity.answer
     return {
-        "how": dict(request.how),
-        "payload": _payload_digests(request),
+        "how": dict(request.how) if request else {},
+        "payload": _payload_digests(request) if request else {},
         "image": {"name": deployed.image.recipe.name, "key": deployed.image.key, "built": deployed.image.built},
         "identity": {
             "instance": answer.instance,

@@ -13,6 +13,7 @@ from harness.run.answer import LocalResource
 
 if TYPE_CHECKING:
     from harness.machine.checkpoints import Kept
+    from harness.package.findings import Finding
     from harness.package.reader import Package
     from harness.plan import Plan
     from harness.run.certificates import Certificate
@@ -22,6 +23,8 @@ DIAGNOSTICS = LocalResource("DiagnosticStore", 100)
 are knowledge of worker roles)."""
 
 NAME_PATTERN = "VMROLE-*"
+
+CPUS = 2
 
 Keep = Literal["always", "failed", "never"]
 
@@ -34,7 +37,7 @@ class MachineRequest:
 
     image: str
     memory_mb: int | None = None
-    cpus: int = 2
+    cpus: int = CPUS
     network: Literal["none", "nat"] = "none"
     computer_name: str = NAME_PATTERN
     administrator_password: str | None = None
@@ -50,6 +53,11 @@ class MachineRequest:
     """The user's own answer file for Windows, into which ours is merged."""
     cold: bool = False
     """Boot from power-on instead of forking a template."""
+    image_key: str | None = None
+    """The only build of the image that will do; None is whichever is there."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about what was asked for."""
+    notes: tuple[str, ...] = ()
 
     @property
     def all_local_resources(self) -> tuple[LocalResource, ...]:
@@ -87,6 +95,13 @@ class RunRequest:
     timeout: float | None = None
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    case: str = ""
+    """What tells this run from others of the same package, e.g. the scenario that asked for it."""
+    again: tuple[str, ...] = ()
+    """The command line that asks for exactly this; without secrets."""
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """About the definition and its use; those about the package and the plan are theirs."""
     checkpoints: bool = True
     """Whether the machine is saved before each step, where that can be."""
     how: Mapping[str, Any] = field(default_factory=dict, repr=False)

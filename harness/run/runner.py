@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from harness.plan import Step
 from harness.run import deploy as deployment
 from harness.run.collect import collect_offline
 from harness.run.deploy import Deployed, deploy
-from harness.run.events import CheckpointTaken, EventBus, RunFinished, RunPlanned, RunStarted
+from harness.run.events import CheckpointTaken, EventBus, RunFinished, RunPlanned, RunRepeatable, RunStarted
 from harness.run.execute import execute
 from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
@@ -59,6 +60,8 @@ class Role:
     kept: bool = False
     keep_anyway: bool = False
     """Set by whoever found a fault that the run itself did not see; --keep failed then keeps the machine."""
+    replay: tuple[str, ...] = ()
+    """The command that goes on before the step that went wrong."""
     _conclusion: Conclusion | None = field(default=None, init=False)
 
     @property
@@ -82,6 +85,15 @@ class Role:
     def steps(self) -> tuple[StepResult, ...]:
         return tuple(step for instance in self.recorder.instances for step in instance.steps)
 
+    def how_again(self) -> tuple[str, str]:
+        """The command that does the same again with the very build of the image, "" where it is not known, and the one
+        that goes on before the step that went wrong, "" where none does."""
+        words = list(self.request.again)
+        image = self.result.image
+        if image and "--image" in words:
+            words[words.index("--image") + 1] = f"{image.name}@{image.key}"
+        return shlex.join(words), shlex.join(self.replay)
+
     def mask(self, data: bytes) -> bytes:
         return self.masker.bytes(data)
 
@@ -94,11 +106,22 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     ``recorder`` and every report are subscribed to ``bus``.
     """
     role = Role(request, bus, recorder, masker)
-    bus.emit(RunStarted(run=request.name, title=f"{request.package.name} on {request.machine.image}"))
+    began = time.monotonic()
+    bus.emit(
+        RunStarted(
+            run=request.name,
+            title=f"{request.package.name} on {request.machine.image}",
+            extension=request.package.name,
+            version=request.package.extension.version or "",
+            case=request.case,
+        )
+    )
     steps = tuple((step.id, step.name) for step in request.plan.steps)
     bus.emit(RunPlanned(phases=("image", *deployment.PHASES, "steps", "collect", "remove"), steps=steps))
     for warning in request.warnings:
         bus.notice("warning", warning)
+    for note in request.notes:
+        bus.notice("note", note)
     _tell_findings(request, bus, masker)
     try:
         with contextlib.ExitStack() as stack:
@@ -108,6 +131,8 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
                 role.error = error
             _collect(role)
             yield role
+            with contextlib.suppress(OSError):
+                _save_console(role)
             _keep(role)
             _keep_checkpoints(role)
             with bus.phase("remove") if not role.kept else contextlib.nullcontext():
@@ -121,18 +146,22 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     bus.notice("note", f"everything about this run is in {request.output}")
     conclusion = role.conclusion
     role._conclusion = conclusion
-    bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code))
+    if request.again and conclusion.verdict is not Verdict.succeeded:
+        command, replay = role.how_again()
+        bus.emit(RunRepeatable(command=command, replay=replay))
+    seconds = round(time.monotonic() - began, 3)
+    bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code, seconds=seconds))
 
 
 def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
     """findings.json, and the first of those that matter as warnings of the run: a typo must not hide in a file."""
-    findings = Findings([*request.package.findings, *request.plan.findings])
+    findings = Findings([*request.findings, *request.package.findings, *request.plan.findings])
     text = masker.text(json.dumps(findings.as_json(), indent=2, ensure_ascii=False))
     (request.output / "findings.json").write_text(text + "\n", "utf-8")
     telling = [finding for finding in findings.sorted() if finding.severity != "info"]
     for finding in telling[:_FINDINGS_TOLD]:
         place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part)
-        bus.notice("warning", f"{place}: {finding.sentence}", finding.hint or None)
+        bus.notice("warning", f"{place}: {finding.sentence} [{finding.code}]", finding.hint or None)
     if len(telling) > _FINDINGS_TOLD:
         more = len(telling) - _FINDINGS_TOLD
         bus.notice("warning", f"{more} more findings about the package are in findings.json")
@@ -227,7 +256,7 @@ def _keep_checkpoints(role: Role) -> None:
     wrong = [step for step in role.steps if step.outcome in _WRONG]
     if recording is None or role.deployed is None or isinstance(role.error, KeyboardInterrupt):
         return
-    if not wrong and role.error is None:
+    if not wrong and role.error is None and not role.keep_anyway:
         return
     from harness.run.replay import facts_of
 
@@ -237,6 +266,7 @@ def _keep_checkpoints(role: Role) -> None:
         return
     known = [taken.step for taken in kept.steps]
     start = next((step.id for step in wrong if step.id in known), kept.steps[-1].step)
+    role.replay = ("vmrole", "replay", str(request.output), "--from", start)
     role.bus.notice(
         "note",
         f"checkpoints are kept for {LIFE_HOURS:.0f} h, {kept.size >> 20} MiB, before {', '.join(known)}: "
@@ -264,13 +294,20 @@ def _collect(role: Role) -> None:
                 assert role.image is not None
                 collect_offline(machine, system_of(role.image.recipe.os).offline, folder, mask=role.mask)
                 role.bus.notice("note", "the guest does not answer: only its console and its disk could be looked at")
-            console = role.request.output / "console.log"
-            machine.console.save(console)
-            console.write_bytes(role.mask(console.read_bytes()))
+            _save_console(role)
     except KeyboardInterrupt as error:
         role.error = role.error or error
     except Exception as error:
         role.bus.notice("note", f"logs could not be collected: {error}")
+
+
+def _save_console(role: Role) -> None:
+    """console.log: at the end of the steps, and anew when a scenario went on with the machine."""
+    if role.machine is None:
+        return
+    console = role.request.output / "console.log"
+    role.machine.console.save(console)
+    console.write_bytes(role.mask(console.read_bytes()))
 
 
 def _reachable(role: Role) -> bool:
@@ -291,6 +328,9 @@ def _keep(role: Role) -> None:
     keep = role.request.keep
     failed = role.keep_anyway or role.conclusion.verdict not in (Verdict.succeeded, Verdict.warnings)
     if role.deployed is None or keep == "never" or (keep == "failed" and not failed):
+        return
+    if role.deployed.machine.state() is not MachineState.running:
+        role.bus.notice("note", "the machine is not kept: it does not run any more")
         return
     if isinstance(role.error, KeyboardInterrupt):
         return

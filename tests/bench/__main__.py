@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cold `vmrole exec` beside the distribution's debvm-run, both without KVM; writes build/bench.json.
+"""`make bench`: how long things take, beside other tools and other ways, all in one run; writes build/bench.json.
 
-Each is timed from the shell to the output of `uname -r`, in turn, and the median is shown. debvm-run has no command of
-its own to run: its guest's SSH server is polled for the protocol's banner with short time-outs (user-mode networking
-accepts connections before the guest listens, and a client that waits on one measures itself).
+Medians. What is compared is measured in turn, round by round. VMROLE_BENCH_ROUNDS is how often (5).
 """
 
 from __future__ import annotations
@@ -11,130 +9,149 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.machine.qemu.tunnel import free_port
-from harness.package import read_package
-from harness.package.lint import lint
-from harness.process import run
+from tests.bench import packages, peers, scenarios
+from tests.bench.machines import MANY, place
 from tests.conftest import SAMPLES, VMROLE
+from tests.run.test_certificates import make, write
 
 ROUNDS = int(os.environ.get("VMROLE_BENCH_ROUNDS", "5"))
-BUILD = Path("build")
+IMAGE = "debian-12"
+SIZES = (512, 2048, 4096)
+Row = dict[str, object]
 
 
 def ours(*arguments: str | Path) -> float:
     """Seconds of one whole `vmrole` process."""
     began = time.monotonic()
-    subprocess.run([VMROLE, *arguments], check=True, stdin=subprocess.DEVNULL, capture_output=True)
-    return time.monotonic() - began
+    done = subprocess.run([VMROLE, *arguments], check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    took = time.monotonic() - began
+    if done.returncode:
+        raise RuntimeError(f"vmrole {' '.join(map(str, arguments))} failed: {done.stderr}")
+    return took
 
 
-def debvm_image() -> Path:
-    """A general-purpose Debian as debvm makes it, with an SSH server; kept between benches."""
-    image = BUILD / "debvm.ext4"
-    if not image.exists():
-        BUILD.mkdir(exist_ok=True)
-        argv = ["debvm-create", "-o", str(image), "-r", "bookworm", "--", "--include=openssh-server"]
-        run(argv, output=BUILD / "debvm.log")
-    return image
+def rounds(**measures: Callable[[int], float] | None) -> dict[str, float | None]:
+    """Medians of all measures, each round one of each; None for what cannot be measured here."""
+    taken: dict[str, list[float]] = {name: [] for name in measures}
+    for number in range(ROUNDS):
+        for name, measure in measures.items():
+            if measure:
+                taken[name].append(measure(number))
+        print(f"round {number + 1} of {ROUNDS}: {', '.join(measures)}", file=sys.stderr)  # noqa: T201
+    return {name: statistics.median(values) if values else None for name, values in taken.items()}
 
 
-def debvm(image: Path) -> float:
-    """Seconds from `debvm-run` to its guest's SSH banner. Its KVM is disabled by an emulator that lacks it."""
-    port = free_port()
-    # Arguments after -- go to QEMU and come last. The CPU is what it is without KVM, the default of QEMU.
-    without_kvm = ["-machine", "accel=tcg", "-cpu", "qemu64", "-snapshot"]
-    argv = ["debvm-run", "-i", str(image), "-s", str(port), "--", *without_kvm]
-    began = time.monotonic()
-    # It is killed and cannot remove its own temporary files: they go with the bench's folder.
-    process = subprocess.Popen(
-        argv,
-        env=os.environ | {"TMPDIR": os.environ["VMROLE_STATE_DIR"]},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+def row(name: str, value: float | None, baseline: float | None = None, unit: str = "s") -> Row:
+    """A row of the table; ``ratio`` is how many times smaller the value is than its baseline."""
+    if value is None:
+        raise ValueError(f"{name} was not measured")
+    ratio = round(baseline / value, 2) if baseline else None
+    return {
+        "name": name, "value": round(value, 3), "unit": unit,
+        "baseline": round(baseline, 3) if baseline else None, "ratio": ratio,
+    }  # fmt: skip
+
+
+def whole_processes(folder: Path) -> list[Row]:
+    """What a user waits for at the shell."""
+    debvm, kernel = peers.debvm_image(), peers.virtme_kernel()
+    pfx = write(folder, make("bench").pfx(None), "cert.pfx")
+    exec_ = ("exec", "--image", IMAGE)
+    run = ("run", SAMPLES / "hello-linux", "-p", "Greeting=x", "--certificate", pfx, "--local-resource", "Data=20")
+    ours(*exec_, "--", "true")  # makes the template, and asks libvirt what QEMU can do
+    seen = rounds(
+        cold=lambda _n: ours(*exec_, "--cold", "--", "true"),
+        fork=lambda _n: ours(*exec_, "--", "true"),
+        debvm=(lambda _n: peers.debvm(debvm)) if debvm else None,
+        virtme=(lambda _n: peers.virtme(kernel)) if kernel else None,
+        run=lambda n: ours(*run, "--output", folder / f"run-{n}"),
+        run_cold=lambda n: ours(*run, "--cold", "--output", folder / f"cold-{n}"),
     )
-    try:
-        while time.monotonic() - began < 180:
-            if process.poll() is not None:
-                raise RuntimeError(f"debvm-run ended with {process.returncode}")
-            try:
-                with socket.create_connection(("127.0.0.1", port), timeout=0.5) as link:
-                    link.settimeout(0.5)
-                    if link.recv(64).startswith(b"SSH-"):
-                        return time.monotonic() - began
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError("debvm-run's guest did not answer within 180 s")
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    rows = [
+        row("cold exec, specialised", seen["cold"]),
+        row("forked exec, specialised (baseline: cold)", seen["fork"], seen["cold"]),
+    ]
+    if debvm:
+        rows.append(row("forked exec (baseline: debvm-run to its SSH banner)", seen["fork"], seen["debvm"]))
+        rows.append(row("cold exec (baseline: debvm-run to its SSH banner)", seen["cold"], seen["debvm"]))
+    if kernel:
+        rows.append(row("forked exec (baseline: vng --exec true)", seen["fork"], seen["virtme"]))
+    whole = "forked run of the sample: certificate, resource, read-back, checkpoints, logs"
+    rows.append(row(f"{whole} (baseline: cold)", seen["run"], seen["run_cold"]))
+    return rows
 
 
-def checked(path: Path) -> float:
-    """Seconds of reading and checking ``path`` in this process, mean of 50."""
-    read_package(path)
-    began = time.monotonic()
-    for _ in range(50):
-        package = read_package(path)
-        lint(package.document, package.payload.files if package.payload else ())
-    return (time.monotonic() - began) / 50
+def machines(folder: Path) -> list[Row]:
+    """What a test waits for in one process."""
+    with place(IMAGE) as here:
+        for size in SIZES:
+            here.forked(size)  # makes its template
+        seen = rounds(
+            first=lambda _n: here.first_command(),
+            **{f"fork_{size}": (lambda _n, size=size: here.forked(size)) for size in SIZES},
+            serial=lambda _n: here.many(1),
+            parallel=lambda _n: here.many(MANY),
+            memory=lambda _n: here.memory_of_many(),
+        )
+        saved: list[tuple[float, float]] = []
+        for number in range(ROUNDS):
+            (folder / f"checkpoint-{number}").mkdir()
+            saved.append(here.checkpoint(folder / f"checkpoint-{number}"))
+    rows = [row("fork in one process, to the end of its first command", seen["first"])]
+    for size in SIZES:
+        baseline = seen[f"fork_{SIZES[0]}"] if size != SIZES[0] else None
+        name = f"fork of {size} MiB, to its agent's answer" + (f" (baseline: {SIZES[0]} MiB)" if baseline else "")
+        rows.append(row(name, seen[f"fork_{size}"], baseline))
+    rows += [
+        row(f"{MANY} forks with a command each, one after the other", seen["serial"]),
+        row(f"{MANY} forks, in threads (baseline: one after the other)", seen["parallel"], seen["serial"]),
+        row(f"{MANY} idle forks, PSS (baseline: {MANY} times 100 MiB)", seen["memory"], MANY * 100.0, "MiB"),
+        row(
+            "checkpoint after a step that dirtied 50 MB: the guest stands still", statistics.median(p for p, _ in saved)
+        ),
+        row("going on from it, to the end of the first command", statistics.median(again for _, again in saved)),
+    ]
+    return rows
+
+
+def sessions(folder: Path) -> list[Row]:
+    """What an author's whole test run takes; once, as it is many machines already."""
+    forked = scenarios.session(folder / "forked", cold=False)
+    cold = scenarios.session(folder / "cold", cold=True)
+    what = f"pytest -n {scenarios.WORKERS} of {scenarios.COUNT} scenarios"
+    return [
+        row(f"{what}, forked (baseline: cold)", forked.seconds, cold.seconds),
+        row("its memory with all machines at most, PSS (baseline: cold)", forked.memory_mb, cold.memory_mb, "MiB"),
+    ]
+
+
+def show(rows: Sequence[Row]) -> None:
+    build = Path("build")
+    build.mkdir(exist_ok=True)
+    (build / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(f"{'what':<88} {'median':>9}     {'baseline':>9} {'ratio':>6}")  # noqa: T201
+    for entry in rows:
+        base, ratio = entry["baseline"] or "-", entry["ratio"] or "-"
+        print(f"{entry['name']:<88} {entry['value']:>9} {entry['unit']:<3} {base:>9} {ratio:>6}")  # noqa: T201
 
 
 def main() -> None:
-    rows: list[dict[str, object]] = []
-    peer: list[float] = []
-    cold: list[float] = []
-    sample: list[float] = []
-    image = debvm_image() if shutil.which("debvm-run") else None
-    with tempfile.TemporaryDirectory(prefix="vmb-", dir="/tmp") as folder:
-        os.environ["VMROLE_STATE_DIR"] = folder
-        ours("exec", "--image", "debian-12", "--", "true")  # the first one asks libvirt what QEMU can do
-        for number in range(ROUNDS):
-            cold.append(ours("exec", "--image", "debian-12", "--", "uname", "-r"))
-            sample.append(ours("run", SAMPLES / "hello-linux", "-p", "Greeting=x", "--output", f"{folder}/{number}"))
-            if image:
-                peer.append(debvm(image))
-            print(f"round {number + 1} of {ROUNDS}", file=sys.stderr)  # noqa: T201
-    version = [ours("--version") for _ in range(ROUNDS)]
-    package = SAMPLES / "hello-linux.resextpkg"
-    check = [ours("check", package) for _ in range(ROUNDS)]
-    again = [checked(package) for _ in range(ROUNDS)]
-
-    def row(name: str, values: list[float], baseline: list[float]) -> None:
-        value, base = statistics.median(values), statistics.median(baseline) if baseline else None
-        rows.append(
-            {
-                "name": name,
-                "value": round(value, 3),
-                "unit": "s",
-                "baseline": round(base, 3) if base else None,
-                "ratio": round(base / value, 2) if base else None,
-            }
-        )
-
-    row("cold exec, specialised (baseline: debvm-run to its SSH banner)", cold, peer)
-    row("cold run of the sample, with read-back and logs (baseline: the same)", sample, peer)
-    row("vmrole --version", version, [])
-    row("vmrole check of the sample", check, [])
-    row("a check in one process that already made one (baseline: the whole command)", again, check)
-    BUILD.mkdir(exist_ok=True)
-    (BUILD / "bench.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(f"{'what':<72} {'median':>9} {'baseline':>9} {'ratio':>6}")  # noqa: T201
-    for entry in rows:
-        base, ratio = entry["baseline"] or "-", entry["ratio"] or "-"
-        print(f"{entry['name']:<72} {entry['value']:>8} s {base:>9} {ratio:>6}")  # noqa: T201
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vmb-", dir="/tmp")))
+        # Not below the other one, through which the account that QEMU runs under cannot pass.
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vms-", dir="/tmp")))
+        os.environ["VMROLE_STATE_DIR"] = str(state)
+        rows = whole_processes(folder) + machines(folder) + sessions(folder) + packages.measure(ROUNDS)
+        subprocess.run([VMROLE, "sweep", "--kept"], check=True, capture_output=True)
+        show(rows)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,18 @@ def test_a_line_of_the_document_moves_no_cursor(tmp_path: Path) -> None:
     assert done.code == 0 and "\x1b" not in done.stdout and "\x07" not in done.stdout
 
 
+def test_a_secret_beside_a_finding_in_a_long_line(tmp_path: Path) -> None:
+    """Only a part of the line is looked at, and no part of a secret is shown in it."""
+    for length in (10, 60, 300, 5000):
+        secret = "Pq9" * (length // 3)
+        odd = script(ScriptCredential=f"bob:{secret}", StandardOutputRegex="c:\\out.txt", ScriptBlock="rem" * 20000)
+        document = with_profile(windows={"ProvisioningScripts": [script(), odd, script(ScriptBlock="rem" * 20000)]})
+        shown = vmrole("check", write(tmp_path, document)).stdout
+        assert "[pattern-path]" in shown and "Pq9" not in shown
+        carets = [line for line in shown.splitlines() if line.endswith("^")]
+        assert carets and all(len(line) < 120 for line in shown.splitlines() if " | " in line)
+
+
 def test_published_packages_have_no_errors_and_are_planned(tmp_path: Path) -> None:
     for folder in published_folders():
         path = rebuilt(folder, tmp_path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -147,6 +148,21 @@ def test_in_process_as_an_ordinary_user(ordinary: list[str], image: str) -> None
     done = as_user(ordinary, "exec", "--image", image, "--", "uname", "-s")
     assert (done.returncode, done.stdout) == (0, "Linux\n"), done.stderr
     assert "nothing is left over" in as_user(ordinary, "sweep").stdout
+
+
+def test_replays_of_an_ordinary_user(ordinary: list[str], image: str, tmp_path: Path) -> None:
+    """The memory of a machine can be saved and put back without root's rights."""
+    home = Path(next(word for word in ordinary if word.startswith("HOME=")).removeprefix("HOME="))
+    for sample in SAMPLES.glob("failing.resext"):
+        shutil.copy(sample, home / sample.name)
+    output = str(home / "out")
+    done = as_user(ordinary, "run", str(home / "failing.resext"), "--output", output)
+    assert done.returncode == 0 and f"vmrole replay {output} --from run-once-2" in done.stderr, done.stderr
+    again = as_user(ordinary, "replay", output, "--from", "run-once-2", "--output", f"{output}-2", "--json")
+    assert again.returncode == 0, again.stderr
+    outcomes = [step["outcome"] for step in json.loads(again.stdout)["instances"][0]["steps"]]
+    assert outcomes == ["skipped", "warned", "warned", "succeeded"]
+    assert "removed checkpoints" in as_user(ordinary, "sweep", "--kept").stdout
 
 
 def test_session_as_an_ordinary_user(ordinary: list[str], image: str) -> None:

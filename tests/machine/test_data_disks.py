@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.run import data_disks
+from harness.cli.wishes import Wishes
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.machine.protocol import DataDisk
+from harness.package.machine_settings import Adapter, MachineSettings
 from harness.package.machine_settings import DataDisk as Wanted
 from harness.run.deploy import deploy
 from harness.run.events import EventBus
@@ -40,11 +41,25 @@ def test_they_are_attached_at_their_numbers(image: str, state_folder: Path) -> N
     assert inventory(state_folder) == before
 
 
+def wished(*disks: Wanted) -> Wishes:
+    wishes = Wishes(512)
+    wishes.add_definition(MachineSettings(data_disks=disks), 1)
+    return wishes
+
+
 def test_numbers_are_given_and_checked() -> None:
-    disks, told = data_disks((Wanted("Data:1.0.0.0", 2), Wanted(None, None)))
-    assert [disk.lun for disk in disks] == [2, 0]
-    assert told == ["the data disk 2 is empty: the image Data:1.0.0.0 is not here"]
+    wishes = wished(Wanted("Data:1.0.0.0", 2), Wanted(None, None))
+    assert list(wishes.data_disks.values()) == [DataDisk(2), DataDisk(0)]
+    assert wishes.warnings == ["the data disk 2 is empty: the image Data:1.0.0.0 is not here"]
     with pytest.raises(UsageError, match="two data disks at the logical unit number 2"):
-        data_disks((Wanted(None, 2), Wanted(None, 2)))
+        wished(Wanted(None, 2), Wanted(None, 2))
     with pytest.raises(UsageError, match="a data disk at the logical unit number 64"):
-        data_disks((Wanted(None, 64),))
+        wished(Wanted(None, 64))
+
+
+def test_what_there_is_none_of_here() -> None:
+    with pytest.raises(UsageError, match="joins the machine to the domain"):
+        Wishes(512).add_definition(MachineSettings(domain="corp.example"), 1)
+    two = (Adapter("NIC1", "a"), Adapter("NIC2", "b"))
+    with pytest.raises(UsageError, match="2 network adapters"):
+        Wishes(512).add_definition(MachineSettings(adapters=two), 1)

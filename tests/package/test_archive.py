@@ -65,7 +65,7 @@ def test_the_executable_bit_comes_from_unix_archives(tmp_path: Path) -> None:
         "c:/evil",
         "c:evil",
         "src//a",
-        "./a",
+        "a/./b",
         "src/\na",
         "src/a\0b",
         "src/a:b",

@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.package import Package, read_package
-from harness.package.external import with_external
+from harness.package.external import Places, with_external
 from tests.package.material import SAMPLES, extension, write, zip_of
 
 DATA = b"an installer"
@@ -54,9 +54,9 @@ def test_a_missing_file_comes_from_the_allowed_folder_only(tmp_path: Path, diges
     odd = ["external-hash-format"] if digest == "..." else []
     assert sorted(codes(with_external(read))) == [*odd, "external-missing"]
     folder = allowed(tmp_path)
-    assert sorted(codes(with_external(read, folder))) == [*odd, "external-missing"]
+    assert sorted(codes(with_external(read, Places((folder,))))) == [*odd, "external-missing"]
     (folder / "a.msi").write_bytes(DATA)
-    whole = with_external(read, folder)
+    whole = with_external(read, Places((folder,)))
     assert codes(whole) == odd
     assert [entry.path for entry in whole.payload.files] == ["a.sh", "setup/a.msi"]
     assert whole.payload.read("setup/a.msi") == DATA and whole.payload.read("a.sh") == b""
@@ -68,7 +68,7 @@ def test_archives_and_packages_without_any_other_payload(tmp_path: Path) -> None
     folder = allowed(tmp_path, **{"a.msi": DATA})
     read = package(tmp_path, {"RelativePath": "a.msi", "Hash": HASH})
     packed = zip_of(tmp_path / "a.resextpkg", {"small.resext": read.text.encode(), "[Content_Types].xml": b""})
-    whole = with_external(read_package(packed), folder)
+    whole = with_external(read_package(packed), Places((folder,)))
     assert whole.payload.read("a.msi") == DATA
     assert "external-missing" not in codes(whole)
 
@@ -88,15 +88,15 @@ def test_what_is_not_taken(tmp_path: Path) -> None:
         {"Hash": HASH},
     ]
     read = package(tmp_path, *items)
-    whole = with_external(read, folder)
+    whole = with_external(read, Places((folder,)))
     assert sorted(codes(whole)) == sorted(
         ["external-hash", "payload-path", "payload-path", "payload-path", "external-missing", "missing-field"]
     )
     assert [entry.path for entry in whole.payload.files] == ["a.sh", "inside.msi"]
     with pytest.raises(UsageError, match="there is no folder"):
-        with_external(read, tmp_path / "none")
+        Places.of([str(tmp_path / "none")])
 
 
 def test_nothing_external_changes_nothing(tmp_path: Path) -> None:
     read = read_package(write(tmp_path, extension()))
-    assert with_external(read, SAMPLES) is read
+    assert with_external(read, Places((SAMPLES,))) is read

@@ -195,12 +195,18 @@ def test_a_missing_closing_quote_is_explained() -> None:
 def test_encodings() -> None:
     assert read_json(b"\xef\xbb\xbf[1]", "x").root.plain() == [1]
     for encoding in ("utf-16-le", "utf-16-be"):
-        bom = "\ufeff".encode(encoding)
-        document = read_json(bom + '["\u20ac"]'.encode(encoding), "x")
-        assert document.root.plain() == ["\u20ac"]
-        assert document.findings.codes() == {"json-utf16"}
-    with pytest.raises(PackageError, match="line 2, column 3: the bytes are not UTF-8"):
-        read_json(b'[1,\n "\xff"]', "x")
+        for mark in ("", "\ufeff"):
+            document = read_json((mark + '["\u20ac"]').encode(encoding), "x")
+            assert document.root.plain() == ["\u20ac"]
+            assert document.findings.codes() == {"json-utf16"}
+    document = read_json('["a",\r\n "Größe"]'.encode("cp1252"), "x")
+    assert document.root.plain() == ["a", "Gr\ufffd\ufffde"]
+    (finding,) = document.findings
+    assert (finding.code, finding.severity, finding.line, finding.column) == ("json-encoding", "warning", 2, 5)
+    assert finding.sentence.startswith("the byte F6 is not UTF-8")
+    for junk in (b"\x89PNG\r\n", b"\xff\xfe\x00", b"\0\0\0\0", b"\xff"):
+        with pytest.raises(PackageError, match="line 1, column 1: "):
+            read_json(junk, "x")
 
 
 def test_limits() -> None:

@@ -90,3 +90,20 @@ def test_a_stream_masks_like_the_whole(secrets: list[str], text: str, cuts: list
         at += cut
     out += [stream.feed(data[at:]), stream.flush()]
     assert b"".join(out) == masker.bytes(data)
+
+
+@pytest.mark.parametrize("length", [63, 64, 65, 100, 5000, 400_000])
+def test_a_long_secret_is_masked_whole_and_where_it_is_cut(length: int) -> None:
+    secret = "".join(f'{number:x}"' for number in range(length))[:length]
+    masker = Masker([secret, secret[:70] + "another end"])
+    assert masker.text(f"<{secret}>{json.dumps(secret)}") == f'<{MASK}>"{MASK}"'
+    assert masker.text(f"<{secret[:70]}another end>") == f"<{MASK}>"
+    if length > 64:
+        cut = masker.text(f"<{secret[: length - 1]}>")
+        assert cut == f"<{MASK}>"
+    encoded = base64.b64encode(f"abc{secret}".encode()).decode()
+    assert masker.text(encoded).startswith(f"YWJ{MASK}") and len(masker.text(encoded)) < 20
+    stream = masker.stream()
+    text = f"<{secret}>".encode()
+    told = b"".join(stream.feed(text[at : at + 999]) for at in range(0, len(text), 999)) + stream.flush()
+    assert told == f"<{MASK}>".encode()

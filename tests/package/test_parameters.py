@@ -100,7 +100,7 @@ def test_short_secrets_are_masked_by_field(package: Package) -> None:
         ("name=x", "did you mean Name"),
         ("Zebra=x", "it has Name, Port, Loud, Clerk, Key$"),
         ("Name", "gives no value"),
-        ("=x", "gives no value"),
+        ("=x", "names no parameter"),
         ("Port=many", "whole number"),
         ("Loud=perhaps", "not true or false"),
         ("Clerk=bob", "no colon"),

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.package import Findings, read_package
+from harness.errors import PackageError
+from harness.package import Findings, Parameters, read_package
 from harness.package.findings import CODES, MOST_PER_CODE
+from harness.plan import make_plan
 from tests.package.material import SAMPLES, extension, published_folders, seed_document, with_profile, write
 
 
@@ -210,3 +212,19 @@ def test_every_code_is_used() -> None:
 def test_importing_the_package_is_cheap() -> None:
     script = "import sys, harness.package, harness.plan, harness.masking; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_names_and_passwords_of_hostile_documents(tmp_path: Path) -> None:
+    """A name that moves the cursor is one line; passwords are bounded, since each is looked for everywhere."""
+    read = read_package(write(tmp_path, extension(Name="a\n\x1b[2J b" + "c" * 200)))
+    assert read.name.startswith("a \ufffd[2J b") and len(read.name) <= 100
+    scripts = [{"ErrorPolicy": "FailOnMatch", "ScriptType": "PreInstall", "ScriptBlock": "ver", "ScriptCredential":
+                f"user:{number}-password"} for number in range(501)]  # fmt: skip
+    with pytest.raises(PackageError, match="501 different passwords"):
+        read_package(write(tmp_path, with_profile(windows={"ProvisioningScripts": scripts})))
+    scripts[0]["ScriptCredential"] = "user:" + "x" * 1_000_000
+    read = read_package(write(tmp_path, with_profile(windows={"ProvisioningScripts": scripts[:500]})))
+    assert "secret-in-plain-text" in {finding.code for finding in read.findings}
+    odd = with_profile("/bin/echo [Param.a\x1bb] [Param.c]")
+    plan = make_plan(read_package(write(tmp_path, odd)), Parameters(), os="linux", strict=False)
+    assert plan.steps[0].unresolved == ("c",)

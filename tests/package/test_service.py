@@ -85,6 +85,12 @@ def test_places_are_those_of_start_tags(tmp_path: Path) -> None:
     (_, second) = root.all("VirtualMachineRole", "Certificates", "Certificate")
     assert (second.name, second.line, second.column) == ("Certificate", 7, 7)
     assert read_xml(CSDEF.replace("utf-8", "utf-16").encode("utf-16"), "a") == root
+    umlaut = '<?xml version="1.0" encoding="Windows-1252"?><Größe name="ä"/>'
+    assert read_xml(umlaut.encode("cp1252"), "a").attributes == {"name": "ä"}
+    with pytest.raises(PackageError, match="not UTF-8 text"):
+        read_xml(umlaut.replace("Windows-1252", "utf-8").encode("cp1252"), "a")
+    with pytest.raises(PackageError):
+        read_xml(umlaut.replace("Windows-1252", "iso-8859-12").encode("cp1252"), "a")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,9 @@ from rich.console import Console
 
 from harness.machine.protocol import Accelerator
 from harness.masking import Masker
+from harness.report.ansi import to_html
 from harness.report.html import HtmlReport
+from harness.report.index import write_index
 from harness.report.json_files import JsonFiles, step_folder
 from harness.report.plain import PlainReport
 from harness.report.terminal import TerminalReport
@@ -205,34 +207,30 @@ def test_terminal_is_given_back_after_an_error(masker: Masker) -> None:
 
 
 def test_html(tmp_path: Path, masker: Masker) -> None:
-    (tmp_path / "console.log").write_text("".join(f"line {n}\n" for n in range(5000)) + NASTY)
-    report = HtmlReport(tmp_path, masker)
+    (tmp_path / "console.log").write_text("".join(f"line {n}\n" for n in range(50_000)) + NASTY)
+    files, report = JsonFiles(tmp_path, masker), HtmlReport(tmp_path, masker)
     for event in story():
+        files(event)
         assert not (tmp_path / "report.html").exists()
         report(event)
     text = (tmp_path / "report.html").read_text()
     safe(text)
     page: Any = lxml.html.document_fromstring(text)
-    assert page.xpath("//script") == []
-    assert page.xpath("//@src | //link | //@href | //img") == []
-    assert "url(" not in text
-    assert page.findtext(".//h1") == "failed \N{MIDDLE DOT} blame: extension"
+    assert len(page.xpath("//script")) == len(page.xpath("//style")) == 1
+    assert page.xpath("//@src | //link | //img | //@style | //@onclick") == []
+    assert "url(" not in text and "http-equiv" in text
+    links = page.xpath("//@href")
+    assert links and all(re.match(r"#|steps/|console\.log|[a-z]+\.jsonl?$", link) for link in links), links
+    assert "".join(page.xpath("//h1//text()")).startswith("Failed because of the extension: step run-once-2 failed")
     said = page.text_content()
-    assert "step run-once-2 failed with exit code 5" in said
     assert "<script>alert(1)</script>red __**__" in said
-    assert [h.text for h in page.xpath("//h2")] == [
-        "Notices",
-        "Steps",
-        "Phases",
-        "Specialization",
-        "Certificates",
-        "Local resources",
-        "End of the console",
-    ]
-    opened = page.xpath("//details[@open]//b/text()")
-    assert opened == ["run-once-2"]
-    assert "line 4999" in said
-    assert "line 4000\n" not in said
+    headings = [h.text.strip() for h in page.xpath("//h2")]
+    assert headings == [
+        "What happened", "Where the time went", "Steps", "Warnings and findings", "Machine", "Logs", "Run",
+    ]  # fmt: skip
+    assert page.xpath("//details[@open]//h3/b/text()") == ["run-once-2"]
+    assert "line 49999" in said and "bytes left out" in said
+    assert "line 25000\n" not in said
 
 
 def test_html_of_a_run_that_never_began(tmp_path: Path) -> None:
@@ -240,8 +238,47 @@ def test_html_of_a_run_that_never_began(tmp_path: Path) -> None:
     conclusion = conclude([], error=KeyboardInterrupt())
     HtmlReport(tmp_path, NoMask())(events.RunFinished(result=recorder.result(conclusion), exit_code=130))
     page: Any = lxml.html.document_fromstring((tmp_path / "report.html").read_text())
-    assert page.findtext(".//h1") == "interrupted"
-    assert page.xpath("//h2") == []
+    assert page.findtext(".//h1/b") == "Interrupted:"
+    assert page.xpath("//details | //table | //svg") == []
+
+
+def test_a_secret_that_sequences_interrupt_is_in_no_file(tmp_path: Path, masker: Masker) -> None:
+    broken = "\x1b[1m".join((SECRET[:6], SECRET[6:]))
+    files, report = JsonFiles(tmp_path, masker), HtmlReport(tmp_path, masker)
+    for event in story(broken):
+        if isinstance(event, events.StepFinished):
+            event = dataclasses.replace(event, stderr=broken.encode())
+        files(event)
+        report(event)
+    assert (tmp_path / "steps/run-once-2/stderr").read_text() == "__**__"
+    write_index(tmp_path.parent, title="all", fresh=[tmp_path])
+    for path in (*tmp_path.rglob("*"), tmp_path.parent / "index.html"):
+        if path.is_file():
+            # JSON writes the sequence as an escape.
+            assert SECRET not in strip_ansi(path.read_text("utf-8", "replace").replace("\\u001b", "\x1b")), path
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("plain <b>", "plain &lt;b&gt;"),
+        ("\x1b[31mred\x1b[0m not", '<span class="c-red">red</span> not'),
+        (
+            "\x1b[1;32mbold green\x1b[22m green",
+            '<span class="b c-green">bold green</span><span class="c-green"> green</span>',
+        ),
+        ("\x1b[38;5;200mx\x1b[38;2;1;2;31my\x1b[mz", "xyz"),
+        ("\x1b[31m<script>\x1b[0m", '<span class="c-red">&lt;script&gt;</span>'),
+        ("\x1b[2J\x1b[91mA\x1b]0;title\x07B", '<span class="c-red">AB</span>'),
+        ("\x1b[31mhunter2-\x1b[0mvery-secret", "__**__"),
+        ("\x1b[9999999999;31mx", '<span class="c-red">x</span>'),
+        ("a\x1b]0;\x1b[31mb", 'a<span class="c-red">b</span>'),
+        ("a\r\x1b[31m\nb", "a\nb"),
+        ("\x1b[31mx" * 5000, "x" * 5000),
+    ],
+)
+def test_colours(text: str, html: str, masker: Masker) -> None:
+    assert to_html(text, masker) == html
 
 
 def test_secrets_are_masked_before_text_is_shortened(masker: Masker) -> None:

@@ -26,7 +26,7 @@ from harness.machine.checkpoints import Facts, link
 from harness.machine.console import ConsoleRecorder
 from harness.machine.protocol import Capability, Channel, MachineSpec, MachineState, Medium, Origin
 from harness.machine.qemu import memory, monitor
-from harness.machine.qemu.connection import Connection
+from harness.machine.qemu.connection import Connection, ended
 from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml
 from harness.machine.qemu.storage import LocalFiles, Volumes
 from harness.machine.qemu.tunnel import Tunnel, free_port, is_this_host
@@ -266,6 +266,14 @@ class LibvirtMachine:
     def crash(self) -> None:
         self._destroy()
 
+    def connect_network(self, up: bool) -> None:
+        """Our network cards are none of libvirt's, so QEMU is asked; naming the backend takes the card along."""
+        if self._domain is None:
+            raise GuestLostError("the network cannot be switched: the machine is not running any more")
+        with self._mapped("switch the network"):
+            for index in range(len(self._spec.nics)):
+                monitor.command(self._domain, "set_link", {"name": NETDEV.format(index=index), "up": up})
+
     def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
         """Power off, then read ``paths`` from the disk; nothing when the disk is not on this host."""
         self._destroy()
@@ -316,6 +324,7 @@ class LibvirtMachine:
         if self._process and not flags & libvirt.VIR_DOMAIN_DESTROY_GRACEFUL and self._process.kill():
             # Nothing of it was wanted any more. libvirt notices by itself that the domain is gone; asked to destroy it,
             # it would look only every 0.2 s whether the process has ended.
+            ended(self.name)
             self.console.close()
             return
         try:
