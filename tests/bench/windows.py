@@ -27,7 +27,7 @@ def built() -> None:
 def sample(name: str, output: Path) -> float:
     """Seconds of one whole `vmrole run` of a sample, every step of which succeeds."""
     began = time.monotonic()
-    argv = [VMROLE, "run", SAMPLES / name, "--image", IMAGE, "--output", output]
+    argv: list[str | Path] = [VMROLE, "run", SAMPLES / name, "--image", IMAGE, "--output", output]
     done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     took = time.monotonic() - began
     if done.returncode:
