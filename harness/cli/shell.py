@@ -8,12 +8,15 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.options import machine_options, machine_request, tell_machine
 from harness.errors import GuestError, UsageError
+
+if TYPE_CHECKING:
+    from harness.run.system import Terminal
 
 
 @click.command()
@@ -42,8 +45,6 @@ def command(run: str | None, at: str | None, cold: bool, **options: Any) -> None
 
 
 def _kept(run: str | None) -> int:
-    from harness.deadline import Deadline
-    from harness.guest.ssh import SshGuest
     from harness.machine.sweep import kept_machines
 
     machines = [record for _folder, record in kept_machines()]
@@ -58,15 +59,29 @@ def _kept(run: str | None) -> int:
     record = machines[0]
     if not record.access:
         raise GuestError(f"the machine {record.name} was kept without a way in")
-    guest = SshGuest.connect(
-        str(record.access["host"]),
-        int(record.access["port"]),
-        client_key=str(record.access["client_key"]).encode(),
-        host_key=str(record.access["host_key"]),
+    with contextlib.closing(_reached(record.access)) as guest:
+        return guest.interactive()
+
+
+def _reached(access: dict[str, str | int]) -> Terminal:
+    """The guest that ``access`` leads to: by SSH, or by WinRM where it has a password."""
+    from harness.deadline import Deadline
+
+    host, port = str(access["host"]), int(access["port"])
+    if "password" in access:
+        from harness.guest.winrm import WinRmGuest
+
+        certificate, password = str(access["certificate"]).encode(), str(access["password"])
+        return WinRmGuest.connect(host, port, password=password, certificate=certificate, deadline=Deadline(30))
+    from harness.guest.ssh import SshGuest
+
+    return SshGuest.connect(
+        host,
+        port,
+        client_key=str(access["client_key"]).encode(),
+        host_key=str(access["host_key"]),
         deadline=Deadline(30),
     )
-    with guest:
-        return guest.interactive()
 
 
 def name_of(run: Path) -> str:

@@ -78,6 +78,8 @@ def deploy(
     facts = ImageFacts(image.recipe.name, image.key, image.recipe.stand_in)
     bus.emit(MachineChosen(image=facts, accelerator=accelerator))
     system = system_of(image.recipe.os)
+    if told := system.caveat(image.recipe):
+        bus.notice("note", told)
     token = secrets.token_hex(3)
     nic = network_card(Network(request.network))
     memory_mb = request.memory_mb or image.recipe.memory_mb
@@ -110,7 +112,7 @@ def deploy(
         )
         freeze = system.freeze_point(image.recipe)
         stack.callback(freeze.close)
-        limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
+        limit = deadline.within(_BOOT_SECONDS[accelerator.kind] * image.recipe.patience)
         with bus.phase("boot", awaits="the guest to start and specialise", limit=_whole(limit.timeout())):
             machine = stack.enter_context(
                 hypervisor.machine(
