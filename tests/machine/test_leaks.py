@@ -81,6 +81,18 @@ def test_interrupted(
     settled(state_folder, before)
 
 
+def test_exec_interrupted(image: str, state_folder: Path) -> None:
+    """What has no result says by its exit code which signal it was."""
+    before = inventory(state_folder)
+    process = start("exec", "--image", image, "--", "/bin/sleep", "250")
+    assert Deadline(120).poll(lambda: True if guests(state_folder) else None, every=0.1)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143 and b"interrupted" in stderr, stderr
+    assert b"Traceback" not in stderr
+    settled(state_folder, before)
+
+
 def test_killed_and_swept(image: str, state_folder: Path, tmp_path: Path) -> None:
     """SIGKILL leaves a machine; sweep takes it, and leaves alone what a living run owns."""
     before = inventory(state_folder)
