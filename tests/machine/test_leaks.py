@@ -169,3 +169,14 @@ def test_kept_machine(image: str, state_folder: Path, tmp_path: Path) -> None:
     removed = [item["what"] for item in vmrole("sweep", "--kept", "--json").json["removed"]]
     assert len([what for what in removed if what.startswith("machine")]) == 1
     settled(state_folder, before)
+
+
+def test_strict_makes_a_warning_a_reason_to_keep_the_machine(image: str, state_folder: Path, tmp_path: Path) -> None:
+    before = inventory(state_folder)
+    document = endless(image, tmp_path)[1]
+    Path(document).write_text(Path(document).read_text().replace("/bin/sleep 250", "/bin/false"))
+    done = vmrole("run", document, "--output", tmp_path / "out", "--keep", "failed", "--strict")
+    assert done.code == 1 and "the machine is kept" in done.stderr, done.stderr
+    assert len(guests(state_folder)) == 1
+    vmrole("sweep", "--kept")
+    settled(state_folder, before)
