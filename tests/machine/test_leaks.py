@@ -139,6 +139,7 @@ def test_run_timeout(image: str, state_folder: Path, tmp_path: Path) -> None:
     done = vmrole(*endless(image, tmp_path), "--timeout", "25", "--json")
     assert done.code == 3, done.stderr
     assert done.json["verdict"] == "error" and done.json["blame"]
+    assert done.json["summary"].startswith("the time-out of the whole run, 25 s, was over: ")
     settled(state_folder, before)
 
 
