@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _GRACE = 30.0
 """Seconds that the helper may take to end a program at its time-out, and to tell of it."""
-_RETURN_SECONDS = 240.0
+_RETURN_SECONDS = 150.0
 """How long a guest that restarted in a step may take to come back."""
 _SYSTEM = frozenset({"nt authority\\system", "system", "localsystem", ".\\localsystem"})
 """Names of the account that a step without a credential runs as anyway."""
