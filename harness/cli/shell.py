@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import machine_options, machine_request, tell_machine
-from harness.errors import GuestError, UsageError
+from harness.errors import GuestError, HostError, UsageError
 
 if TYPE_CHECKING:
     from harness.run.system import Terminal
@@ -52,10 +52,7 @@ def _kept(run: str | None) -> int:
         name = name_of(Path(run))
         machines = [record for record in machines if name in (record.run, record.name)]
     if not machines:
-        what = f"no machine of the run {run} is kept" if run else "no machine is kept"
-        raise UsageError(
-            what, hint="'vmrole run --keep always' keeps one, 'vmrole shell --image NAME' starts a fresh one"
-        )
+        raise _nothing_kept(run)
     record = machines[0]
     if not record.access:
         raise GuestError(f"the machine {record.name} was kept without a way in")
@@ -82,6 +79,19 @@ def _reached(access: dict[str, str | int]) -> Terminal:
         host_key=str(access["host_key"]),
         deadline=Deadline(30),
     )
+
+
+def _nothing_kept(run: str | None) -> UsageError:
+    """Says what there is in its place: the checkpoints of the run, else other machines."""
+    hint = "'vmrole run --keep always' keeps one, 'vmrole shell --image NAME' starts a fresh one"
+    if run is None:
+        return UsageError("no machine is kept", hint=hint)
+    from harness.machine.checkpoints import find
+
+    with contextlib.suppress(UsageError, HostError):
+        steps = ", ".join(taken.step for taken in find(name_of(Path(run))).steps)
+        hint = f"'vmrole shell {run} --at STEP' goes on from before {steps}"
+    return UsageError(f"no machine of the run {run} is kept", hint=hint)
 
 
 def name_of(run: Path) -> str:

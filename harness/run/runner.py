@@ -326,7 +326,9 @@ def _reachable(role: Role) -> bool:
 def _keep(role: Role) -> None:
     """Keep the machine when that was asked for and there is something to log in to."""
     keep = role.request.keep
-    failed = role.keep_anyway or role.conclusion.verdict not in (Verdict.succeeded, Verdict.warnings)
+    conclusion = role.conclusion
+    failed = conclusion.exit_code == 1 or conclusion.verdict not in (Verdict.succeeded, Verdict.warnings)
+    failed = failed or role.keep_anyway
     if role.deployed is None or keep == "never" or (keep == "failed" and not failed):
         return
     if role.deployed.machine.state() is not MachineState.running:
