@@ -34,6 +34,24 @@ class TomlDocument:
                 return f"{self.file}:{line}:{column}"
         return f"{self.file}:1:1"
 
+    def blamed(self, message: str, *within: Where) -> str:
+        """The place below one of ``within`` whose key or text ``message`` speaks of; the first of them when it speaks
+        of none."""
+        best, most = within[0], 2
+        for path in self.places:
+            if not any(path[: len(top)] == top for top in within):
+                continue
+            for text in (path[-1], self._at(path)):
+                if isinstance(text, str) and len(text) > most and text in message:
+                    best, most = path, len(text)
+        return self.place(best)
+
+    def _at(self, path: Where) -> Any:
+        value: Any = self.values
+        for part in path:
+            value = value[part]
+        return value
+
 
 def read_toml(path: Path) -> TomlDocument:
     """Raises UsageError, one sentence with the place, for what cannot be read or is no TOML."""
@@ -108,7 +126,9 @@ class _Scanner:
         *names, name = self._key()
         table: Where = ()
         for part in names:
-            table = self._inside((*table, part))
+            table = (*table, part)
+            self.places.setdefault(table, place)
+            table = self._inside(table)
         table = (*table, name)
         if brackets == 2:
             self.places.setdefault(table, place)

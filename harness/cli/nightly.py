@@ -18,6 +18,7 @@ from harness.errors import HostError, PackageError, UsageError
 
 if TYPE_CHECKING:
     from harness.nightly.matrix import Job
+    from harness.nightly.night import Told
     from harness.nightly.state import Entry, Night
     from harness.tomltext import TomlDocument
 
@@ -70,7 +71,8 @@ def command(
         title = nightly.name or file.stem
         output = output or (folder / nightly.output if nightly.output else Path("vmrole-nightly") / file.stem)
         with locked(output):
-            night = _night(output, jobs, fresh=fresh, resume=resume)
+            tell = _tell_aside if as_json else _tell
+            night = _night(output, jobs, tell, fresh=fresh, resume=resume)
             if night is None:
                 click.echo(f"vmrole: there is nothing to go on with in {output}", err=True)
                 if as_json:
@@ -80,6 +82,7 @@ def command(
                 code = _carry_out(
                     night,
                     jobs,
+                    tell,
                     title=title,
                     parallel=_how_many(parallel or nightly.parallel, memory_mb, len(jobs)),
                     keep_days=nightly.keep_days,
@@ -122,7 +125,8 @@ def checked(jobs: Sequence[Job], document: TomlDocument) -> tuple[list[Job], int
         except PackageError:
             pass
         except UsageError as error:
-            raise UsageError(f"{document.place(where)}: {error.message}", hint=error.hint) from error
+            place = document.blamed(error.message, where, ("images",))
+            raise UsageError(f"{place}: {error.message}", hint=error.hint) from error
         same = seen.setdefault((job.package, job.case, job.image), job)
         if same is not job:
             raise UsageError(
@@ -175,7 +179,7 @@ def _how_many(wanted: int | None, memory_mb: int, jobs: int) -> int:
     return max(1, min(wanted or means, means, jobs))
 
 
-def _night(output: Path, jobs: Sequence[Job], *, fresh: bool, resume: bool) -> Night | None:
+def _night(output: Path, jobs: Sequence[Job], tell: Told, *, fresh: bool, resume: bool) -> Night | None:
     """The night to carry out; None when only one that was cut off was asked for, and there is none."""
     from harness.nightly.night import settle
     from harness.nightly.state import new_night, read_night
@@ -184,7 +188,7 @@ def _night(output: Path, jobs: Sequence[Job], *, fresh: bool, resume: bool) -> N
     if last and last.finished is None and datetime.now(UTC) - last.started < _RESUMED:
         before = sum(entry.exit_code is not None for entry in last.entries.values())
         _say(f"going on with the night of {last.started:%Y-%m-%d %H:%M} UTC, in which {before} runs were finished")
-        settle(last, {job.key: job for job in jobs}, _tell)
+        settle(last, {job.key: job for job in jobs}, tell)
         return last
     if resume:
         return None
@@ -194,7 +198,9 @@ def _night(output: Path, jobs: Sequence[Job], *, fresh: bool, resume: bool) -> N
     return new_night(output, jobs)
 
 
-def _carry_out(night: Night, jobs: Sequence[Job], *, title: str, parallel: int, keep_days: int, as_json: bool) -> int:
+def _carry_out(
+    night: Night, jobs: Sequence[Job], tell: Told, *, title: str, parallel: int, keep_days: int, as_json: bool
+) -> int:
     """Do what is left of the night, write its reports, tell, and return the exit code."""
     from harness.nightly.night import carry_out
     from harness.nightly.state import remove_old
@@ -203,7 +209,6 @@ def _carry_out(night: Night, jobs: Sequence[Job], *, title: str, parallel: int, 
     ours = frozenset(attempt.run for entry in night.entries.values() for attempt in entry.attempts)
     if gone := remove_old(night.folder, keep_days, now=night.started, keep=ours):
         _say(f"removed {len(gone)} runs older than {keep_days} days")
-    tell = _tell_aside if as_json else _tell
     interrupted: KeyboardInterrupt | None = None
     try:
         carry_out(night, {job.key: job for job in jobs}, parallel=parallel, told=tell)

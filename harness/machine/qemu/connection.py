@@ -24,6 +24,7 @@ import libvirt
 from harness.errors import HostError, UsageError
 from harness.machine.accelerator import EMULATOR
 from harness.machine.qemu.tunnel import is_this_host
+from harness.machine.sweep import end_machines
 from harness.process import Account, run, which
 from harness.state import ProcessFolder, new_process_folder, qemu_account, replace_text, state_folder
 
@@ -95,6 +96,7 @@ def process_folder() -> ProcessFolder:
     """This process's part of the state folder, until the process ends."""
     stack = contextlib.ExitStack()
     folder = stack.enter_context(new_process_folder())
+    stack.callback(end_machines, folder)
     atexit.register(stack.close)
     return folder
 
