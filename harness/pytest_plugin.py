@@ -258,7 +258,8 @@ def _only_the_authors_frames(error: BaseException) -> pytest.ExceptionInfo[BaseE
 
 def _message(report: Any) -> str:
     crash = getattr(report.longrepr, "reprcrash", None)
-    return str(crash.message if crash else report.longrepr or "it does not say why")
+    said = str(crash.message if crash else report.longrepr or "it does not say why")
+    return said.removeprefix("AssertionError: ")
 
 
 def _add_section(report: Any, title: str, text: str) -> None:

@@ -26,6 +26,9 @@ from harness.process import Account, find_account
 _LONGEST = 46
 """Bytes of the state folder's path; what libvirt appends below it takes the rest of a socket path's 108."""
 
+_REMOVAL_TRIES = 50
+_REMOVAL_PAUSE = 0.02
+
 _QEMU_ACCOUNTS = ("libvirt-qemu", "qemu", "nobody")
 
 
@@ -191,7 +194,16 @@ def new_process_folder() -> Iterator[ProcessFolder]:
             yield folder
         finally:
             if folder.owner == os.getpid() and not any(record.kept for record in folder.records()):
-                shutil.rmtree(folder.path, ignore_errors=True)
+                remove_folder(folder.path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove ``folder`` with what is in it. libvirt's threads may still be putting a file there or taking one away."""
+    for _ in range(_REMOVAL_TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_REMOVAL_PAUSE)
 
 
 def process_folders() -> list[ProcessFolder]:

@@ -16,7 +16,11 @@ from typing import Any
 
 import pytest
 
+from harness.deadline import Deadline
+from harness.guest.winrm import WinRmGuest
 from harness.machine.qemu.connection import process_folder
+from harness.run.deploy import Deployed
+from harness.run.linux.identity import LinuxIdentity
 
 VMROLE = Path(sys.executable).parent / "vmrole"
 REPOSITORY = Path(__file__).parent.parent
@@ -108,3 +112,47 @@ def vmrole(*arguments: str | Path, timeout: float = 240, **environment: str) -> 
     )
     assert "Traceback" not in done.stderr, done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def linux(machine: Deployed) -> LinuxIdentity:
+    """What a Linux machine was made from."""
+    assert isinstance(machine.identity, LinuxIdentity)
+    return machine.identity
+
+
+@dataclass(frozen=True)
+class NativeWindows:
+    """Wine and the stand-in guest's listener on this computer: no machine, and no Windows either."""
+
+    http: int
+    https: int
+    certificate: bytes
+    password: str
+    drive: Path
+    """Drive C."""
+
+    def connect(self, **more: Any) -> WinRmGuest:
+        options: dict[str, Any] = {"password": self.password, "certificate": self.certificate, "deadline": Deadline(60)}
+        return WinRmGuest.connect("127.0.0.1", self.https, **(options | more))
+
+
+@pytest.fixture(scope="session")
+def native_windows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeWindows]:
+    from tests.standin import native
+
+    folder, prefix = tmp_path_factory.mktemp("listener"), tmp_path_factory.mktemp("prefix")
+    with native.wine_prefix(prefix) as environment, native.listening(folder, environment) as listener:
+        drive = prefix / "drive_c"
+        (drive / "Program Files/VMRole").mkdir(parents=True)
+        (drive / "ProgramData/VMRole/Payload").mkdir(parents=True)
+        (drive / "windows/vmrole-unavailable.log").touch()
+        source = REPOSITORY / "images/windows-components/run/vmrole-run.c"
+        compile_windows(source, drive / "Program Files/VMRole/vmrole-run.exe", "-municode")
+        certificate = listener.certificate.read_bytes()
+        yield NativeWindows(listener.http, listener.https, certificate, native.PASSWORD, drive)
+
+
+def compile_windows(source: Path, target: Path, *options: str) -> None:
+    """A program for Windows."""
+    flags = ["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-s", *options]
+    subprocess.run(["x86_64-w64-mingw32-gcc", *flags, "-o", str(target), str(source)], check=True)

@@ -34,6 +34,8 @@ _MACHINE = [
     click.option("--computer-name", metavar="PATTERN", help="Name of the machine; # is its number, * random."),
     click.option("--admin-password-file", type=click.Path(path_type=Path),
                  help="Administrator password; random otherwise."),
+    click.option("--answer-file", type=click.Path(path_type=Path), metavar="FILE",
+                 help="Answer file of Windows to merge ours into."),
     click.option("--memory", type=click.IntRange(min=128), metavar="MB",
                  help="Memory of the machine; the image's own, or what a definition's size says."),
     click.option("--cpus", type=click.IntRange(min=1, max=64), metavar="N",
@@ -51,7 +53,7 @@ _MACHINE = [
 
 MACHINE_OPTIONS = (
     "image", "certificates", "certificate_password_file", "local_resources", "computer_name", "admin_password_file",
-    "memory", "cpus", "network", "connect", "instance", "service_definition", "service_configuration",
+    "answer_file", "memory", "cpus", "network", "connect", "instance", "service_definition", "service_configuration",
     "service_role",
 )  # fmt: skip
 """Arguments of ``machine_request``."""
@@ -72,6 +74,7 @@ def machine_request(
     local_resources: tuple[str, ...],
     computer_name: str | None,
     admin_password_file: Path | None,
+    answer_file: Path | None = None,
     memory: int | None,
     cpus: int | None,
     network: str,
@@ -124,6 +127,8 @@ def machine_request(
     return MachineRequest(
         image=image,
         image_key=key or None,
+        answer_file=read_answer_file(answer_file, recipe.os) if answer_file else None,
+        data_disks=tuple(wishes.data_disks.values()),
         memory_mb=wishes.memory_mb,
         cpus=wishes.cpus or CPUS,
         network="nat" if network == "nat" else "none",
@@ -200,6 +205,24 @@ def wanted_resources(service: Service, given: tuple[LocalResource, ...]) -> list
     names = {resource.name.casefold() for resource in given}
     wanted = service.local_resources
     return [LocalResource(item.name, item.size_mb) for item in wanted if item.name.casefold() not in names]
+
+
+def read_answer_file(path: Path, os: str) -> bytes:
+    """The user's answer file, checked. Raises UsageError, also when the guest is no Windows."""
+    from harness.run.windows.unattend import MAX_FILE, check_user_file
+
+    if os != "windows":
+        raise UsageError(f"{path} is an answer file of Windows, and the guest is {os}", hint="leave --answer-file out")
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        check_user_file(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
+    return data
 
 
 def read_secret(path: Path) -> str:

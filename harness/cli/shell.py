@@ -66,7 +66,7 @@ def _kept(run: str | None) -> int:
         deadline=Deadline(30),
     )
     with guest:
-        return _session(guest)
+        return guest.interactive()
 
 
 def name_of(run: Path) -> str:
@@ -93,8 +93,8 @@ def _fresh(*, cold: bool, **options: Any) -> int:
             image = find_image(request, bus, deadline=deadline)
             driver, scratch = stack.enter_context(hypervisor(request, bus))
             machine = stack.enter_context(deploy(driver, image, request, bus, deadline=deadline, scratch=scratch))
-        with machine.ssh(deadline=Deadline(60)) as guest:
-            return _session(guest)
+        with contextlib.closing(machine.terminal(deadline=Deadline(60))) as guest:
+            return guest.interactive()
 
 
 def _at(run: str, step: str) -> int:
@@ -116,9 +116,5 @@ def _at(run: str, step: str) -> int:
             driver, _scratch = stack.enter_context(hypervisor(request, bus))
             going_on = resume(driver, image, request, Resume(kept, step), bus, deadline=deadline, on_secrets=masker.add)
             machine = stack.enter_context(going_on)
-        with machine.ssh(deadline=Deadline(60)) as guest:
-            return _session(guest)
-
-
-def _session(guest: Any) -> int:
-    return int(guest.interactive())
+        with contextlib.closing(machine.terminal(deadline=Deadline(60))) as guest:
+            return guest.interactive()

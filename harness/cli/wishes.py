@@ -7,13 +7,18 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from harness.errors import UsageError
+from harness.machine.protocol import DataDisk
+
 if TYPE_CHECKING:
+    from harness.package.machine_settings import DataDisk as WantedDisk
     from harness.package.machine_settings import MachineSettings
     from harness.package.service import Service
 
 _SHARE: Final = 0.5
 """Of this host's memory, what a size profile may ask for: sizes are a hosting provider's, and this is a desk."""
 _STEP_MB: Final = 128
+_LUNS: Final = 64
 
 
 @dataclass(slots=True)
@@ -25,6 +30,7 @@ class Wishes:
     cpus: int | None = None
     computer_name: str | None = None
     administrator_password: str | None = field(default=None, repr=False)
+    data_disks: dict[int, DataDisk] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -40,12 +46,17 @@ class Wishes:
         if self.administrator_password is None:
             self.administrator_password = settings.admin_password
         if settings.domain:
-            self.warnings.append(f"the machine does not join the domain {settings.domain[:60]!r}: there is none here")
-        if disks := len(settings.data_disks):
-            disks_are = (
-                "1 data disk of the definition is" if disks == 1 else f"{disks} data disks of the definition are"
+            raise UsageError(
+                f"the definition joins the machine to the domain {settings.domain[:60]!r}, and there is none here",
+                hint="give it a workgroup instead of DomainJoin",
             )
-            self.warnings.append(f"the {disks_are} not attached")
+        if len(settings.adapters) > 1:
+            raise UsageError(
+                f"the definition has {len(settings.adapters)} network adapters, and a machine has one here",
+                hint="leave one in its NetworkProfile",
+            )
+        for disk in settings.data_disks:
+            self._add_disk(disk)
         if settings.dns_domain_name:
             self.warnings.append(f"the DNS domain {settings.dns_domain_name[:60]!r} of the definition is not set")
         if settings.ssh_public_key:
@@ -64,6 +75,18 @@ class Wishes:
         for finding in service.findings:
             place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part)
             self.warnings.append(f"{place}: {finding.sentence} [{finding.code}]")
+
+    def _add_disk(self, wanted: WantedDisk) -> None:
+        """An empty disk by its logical unit number: its image is not here."""
+        lun = wanted.lun if wanted.lun is not None else next(n for n in range(_LUNS) if n not in self.data_disks)
+        if lun in self.data_disks or not 0 <= lun < _LUNS:
+            what = "two data disks" if lun in self.data_disks else "a data disk"
+            raise UsageError(
+                f"the definition has {what} at the logical unit number {lun}", hint=f"0 to {_LUNS - 1}, each once"
+            )
+        self.data_disks[lun] = DataDisk(lun)
+        if wanted.image:
+            self.warnings.append(f"the data disk {lun} is empty: the image {wanted.image[:60]} is not here")
 
     def _size(self, name: str, cpus: int, memory_mb: int) -> None:
         """A size profile, as far as this host has it."""

@@ -106,14 +106,18 @@ def image_key(source: Source) -> str:
     digest = hashlib.sha256()
     digest.update(source.recipe.model_dump_json().encode())
     digest.update(components_version(source).encode())
-    for part in ("overlay", "customize"):
-        path = source.folder / part
+    for path in (layer / part for layer in source.layers for part in ("overlay", "customize", "tools", "python")):
         if path.is_dir():
             hash_files(path, digest)
         elif path.exists():
             digest.update(path.read_bytes())
     here = Path(__file__).parent
-    for module in (*sorted((here / "builders").glob("*.py")), here / "initramfs.py", here / "kernel.py"):
+    for module in (
+        *sorted((here / "builders").glob("*.py")),
+        here / "initramfs.py",
+        here / "kernel.py",
+        here / "windows.py",
+    ):
         digest.update(module.read_bytes())
     return digest.hexdigest()[:16]
 

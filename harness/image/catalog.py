@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from harness.errors import HarnessError, UsageError
 from harness.image.recipe import Recipe
 
+_INHERITED = ("suite", "disk_mb", "kernel_arguments", "first_modules", "second_modules", "masked")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -21,6 +22,22 @@ class Source:
 
     recipe: Recipe
     folder: Path
+
+    @property
+    def layers(self) -> tuple[Path, ...]:
+        """The folders that an image is made of, the one it is based on first."""
+        base = self.recipe.base
+        return (self.folder.parent / base, self.folder) if base else (self.folder,)
+
+    @property
+    def agent(self) -> Path:
+        """Sources of the resident agent."""
+        return self.layers[0] / "agent"
+
+    @property
+    def windows_components(self) -> Path | None:
+        """Sources of the integration components for Windows; None when its guest has no use for them."""
+        return self.folder.parent / "windows-components" if self.recipe.os == "windows" else None
 
 
 def images_folder() -> Path:
@@ -46,12 +63,20 @@ def load(name: str, folder: Path | None = None) -> Source:
         )
     path = (folder or images_folder()) / name
     try:
-        recipe = Recipe.model_validate(tomllib.loads((path / "recipe.toml").read_text("utf-8")))
-    except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = _read(path)
+        if base := text.get("base"):
+            inherited = _read(path.parent / str(base))
+            text = {key: inherited[key] for key in _INHERITED if key in inherited} | text
+        recipe = Recipe.model_validate(text)
+    except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError, FileNotFoundError) as error:
         raise HarnessError(f"the recipe of image {name} is not valid: {error}") from error
     if recipe.name != name:
         raise HarnessError(f"the recipe in the folder {name} calls itself {recipe.name}")
     return Source(recipe, path)
+
+
+def _read(folder: Path) -> dict[str, object]:
+    return tomllib.loads((folder / "recipe.toml").read_text("utf-8"))
 
 
 def load_all(folder: Path | None = None) -> list[Source]:

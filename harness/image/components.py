@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The integration components: compiled from the guest sources of an image, one static program."""
+"""The integration components: compiled from the guest sources of an image, one static program (and an installer)."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ def components_version(source: Source) -> str:
     """``<version of the harness>+<8 hexadecimal digits of the guest sources>``."""
     digest = hashlib.sha256()
     digest.update(" ".join(_FLAGS).encode())
-    hash_files(source.folder / "agent", digest)
+    hash_files(source.agent, digest)
+    if source.windows_components:
+        hash_files(source.windows_components, digest)
     return f"{harness.__version__}+{digest.hexdigest()[:8]}"
 
 
 def build_components(source: Source, folder: Path, *, deadline: Deadline) -> None:
-    """Compile the components into ``folder`` (exists, empty): VERSION and vmrole-components.
+    """Compile the components into ``folder`` (exists, empty): VERSION and vmrole-components; for Windows guests also
+    their installer and the ISO with it (windows.py).
 
     Raises CommandError when there is no C compiler or it fails.
     """
     version = components_version(source)
-    sources = sorted(str(path) for path in (source.folder / "agent").glob("*.c"))
+    sources = sorted(str(path) for path in source.agent.glob("*.c"))
     program = folder / PROGRAM
     argv = ["gcc", *_FLAGS, f'-DCOMPONENTS_VERSION="{version}"', "-o", str(program), *sources]
     try:
@@ -53,4 +56,8 @@ def build_components(source: Source, folder: Path, *, deadline: Deadline) -> Non
             hint="install the packages gcc and libc6-dev",
         ) from error
     program.chmod(0o755)
+    if source.windows_components:
+        from harness.image.windows import build_installer
+
+        build_installer(source.windows_components, folder, version, deadline=deadline)
     (folder / "VERSION").write_text(f"{version}\n", "utf-8")

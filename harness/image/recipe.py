@@ -28,6 +28,10 @@ class Recipe(BaseModel):
     stand_in: bool = False
     freeze_point: Literal["awaiting-instance", "specialised"]
     renews: tuple[Literal["entropy", "clock", "host-key", "name"], ...] = ()
+    cannot: tuple[Literal["powershell", "run-as", "features"], ...] = ()
+    """What its guest cannot do; a step that needs it is not executable (docs/windows-guest.md)."""
+    devices: Literal["virtio", "plain"] = "virtio"
+    """plain: SATA and an e1000e card, for which every Windows Server has drivers; no channel to an agent then."""
     builder: str
     """Name of the module in harness.image.builders that builds it."""
     suite: str
@@ -41,6 +45,13 @@ class Recipe(BaseModel):
     """Kernel modules that the initramfs loads before it mounts the root disk; what they need comes by itself."""
     second_modules: tuple[str, ...] = ()
     """Kernel modules that it loads while the service manager starts."""
+    base: str | None = None
+    """Image that it is built upon: it shares that one's agent, overlay and customize, and where it says nothing the
+    suite, disk, kernel arguments, modules and masked units of its recipe."""
+    warm: tuple[str, ...] = ()
+    """Shell commands that run in a generalized guest before it is frozen: what forks will need is in memory then."""
+    wheels: tuple[str, ...] = ()
+    """Python packages for the guest that its distribution lacks, 'NAME==VERSION --hash=sha256:...', pure Python."""
     masked: tuple[str, ...] = ()
     """'system/UNIT' and 'system-generators/NAME' that are linked to /dev/null below /etc/systemd."""
 

@@ -64,6 +64,14 @@ class Nic:
 
 
 @dataclass(frozen=True, slots=True)
+class DataDisk:
+    """An empty disk at the logical unit number ``lun``; it takes room on the host only as it is written."""
+
+    lun: int
+    size_mb: int = 10_240
+
+
+@dataclass(frozen=True, slots=True)
 class Medium:
     """A removable medium to deliver: ``write(path)`` makes the ISO there. It lives as long as it is inserted."""
 
@@ -81,6 +89,7 @@ class MachineSpec:
     cpus: int
     nics: tuple[Nic, ...]
     medium: Medium | None = None
+    data_disks: tuple[DataDisk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

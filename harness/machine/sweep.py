@@ -6,12 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.state import MachineRecord, ProcessFolder, process_folders
+from harness.state import MachineRecord, ProcessFolder, process_folders, remove_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def _sweep_folder(folder: ProcessFolder, *, kept: bool) -> list[Swept]:
             done.append(Swept(f"machine {pid_file.stem}", "its owner is gone"))
     if not done:
         done.append(Swept(f"folder {folder.path.name}", "its owner is gone"))
-    shutil.rmtree(folder.path, ignore_errors=True)
+    remove_folder(folder.path)
     return done
 
 

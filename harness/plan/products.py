@@ -58,7 +58,7 @@ def dac_publish(dac: SqlDacApplication, parameters: Parameters, package: str) ->
     """Publishing a data-tier application."""
     line = Line(parameters).add(f'SqlPackage.exe /Action:Publish /SourceFile:"{package}"')
     line.value("/TargetServerName:", dac.sql_instance).value("/TargetDatabaseName:", dac.dac_instance)
-    if _sql_login(dac.sql_authentication_type):
+    if sql_login(dac.sql_authentication_type):
         line.account("/TargetUser:", "/TargetPassword:", dac.sql_deployment_credential)
     line.flag("/p:BlockOnPossibleDataLoss=", dac.ignore_data_loss, "False", "True")
     line.flag("/p:BlockWhenDriftDetected=", dac.block_on_changes, "True", "False")
@@ -99,14 +99,14 @@ def sql_script(script: SqlScriptCommand, dac: SqlDacApplication, parameters: Par
 
 def _sqlcmd(server: str | None, authentication: str | None, credential: object, parameters: Parameters) -> Line:
     line = Line(parameters).add("sqlcmd.exe -b").value("-S ", server)
-    if _sql_login(authentication):
+    if sql_login(authentication):
         line.account("-U ", "-P ", credential)  # type: ignore[arg-type]
     else:
         line.add("-E")
     return line
 
 
-def _sql_login(authentication: str | None) -> bool:
+def sql_login(authentication: str | None) -> bool:
     """WindowsAuthentication runs the tool as the credential's user; the other kind hands it to the server."""
     return (authentication or "").strip().lower().startswith("sql")
 

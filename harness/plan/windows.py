@@ -287,7 +287,7 @@ class _Maker:
         source, name = f"{SOURCE}/SQLDacApplications/{index}", str(dac.deployment_name or index + 1)
         prefix = f"sqldac-{name}-"
         target = f"database {self.parameters.fill(dac.dac_instance or '').masked}"
-        account, credential, names = self.account(dac.sql_deployment_credential)
+        account, credential, names = self.tool_account(dac.sql_deployment_credential, dac.sql_authentication_type)
         for script_type in (before, after):
             self.scripts(dac.script_commands, script_type, f"{source}/ScriptCommands", prefix)
             self.sql_scripts(dac, script_type, source, prefix)
@@ -313,7 +313,7 @@ class _Maker:
         for place, (index, script) in enumerate(mine, 1):
             order = self.number(script.deployment_order)
             database = self.parameters.fill(script.database_name or "")
-            account, credential, names = self.account(script.script_credential)
+            account, credential, names = self.tool_account(script.script_credential, script.sql_authentication_type)
             payload = script.sql_script_application_payload_id
             log = self.parameters.fill(script.output_file_path or "")
             line = products.sql_script(script, dac, self.parameters, self.file(payload))
@@ -367,6 +367,13 @@ class _Maker:
             return shown, Credential(user, secret) if colon or not filled.unresolved else None, filled.unresolved
         name, word = self.parameters.fill(value.user_name or ""), self.parameters.fill(value.password or "")
         return name.masked, Credential(name.text, word.text), (*name.unresolved, *word.unresolved)
+
+    def tool_account(
+        self, value: CredentialValue, authentication: str | None
+    ) -> tuple[str, Credential | None, tuple[str, ...]]:
+        """The same for a tool that talks to SQL Server: a login of the server's own is no account of Windows."""
+        account, credential, names = self.account(value)
+        return (ACCOUNT, None, names) if products.sql_login(authentication) else (account, credential, names)
 
     def add(
         self, id: str, name: str, kind: Kind, source: str, commands: list[str], unresolved: tuple[str, ...], **rest: Any

@@ -103,10 +103,10 @@ class Answer:
         lines += [("local-resource", f"{r.size_mb} {r.name}") for r in self.local_resources]
         if self.payload is not None:
             lines.append(("payload", self.payload))
-        return "".join(f"{key}={_encode(value)}\n" for key, value in lines).encode("ascii")
+        return "".join(f"{key}={encode(value)}\n" for key, value in lines).encode("ascii")
 
 
-def _encode(value: str) -> str:
+def encode(value: str) -> str:
     """``%XX`` for ``%``, control characters and every byte of what is not ASCII."""
     return "".join(
         chr(byte) if 0x20 <= byte < 0x7F and byte != 0x25 else f"%{byte:02X}"

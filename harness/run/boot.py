@@ -24,15 +24,21 @@ _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 _CONSOLE_LINES = 12
 
 
-def await_ready(machine: Machine, token: str, bus: EventBus, deadline: Deadline) -> None:
-    """Follow the guest's announcements until it is ready as the instance ``token``, or say why it is not."""
+def await_ready(machine: Machine, token: str, bus: EventBus, deadline: Deadline) -> str:
+    """Follow the guest's announcements until it is ready as the instance ``token``, or say why it is not. Returns the
+    boot id that it announces."""
+    boot_id = ""
 
     def reached(stage: str, more: str) -> bool:
-        if stage == "ready" and more.split()[:1] != [token]:
+        nonlocal boot_id
+        words = more.split()
+        if stage == "ready" and words[:1] != [token]:
             raise GuestError("the guest is ready as another instance than the one it was made for")
+        boot_id = "".join(words[1:2])
         return stage == "ready"
 
     await_stage(machine, reached, deadline, told=lambda stage: bus.emit(StageReached(stage=stage)))
+    return boot_id
 
 
 def await_stage(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from harness.deadline import Deadline
@@ -28,7 +28,7 @@ _COMMANDS = {
     "mounts.txt": ("findmnt", "--noheadings", "--list"),
 }
 _FOLDERS = ("/resources/DiagnosticStore", "/var/log")
-_OFFLINE = (
+OFFLINE = (
     "/var/log/syslog",
     "/var/log/messages",
     "/var/log/kern.log",
@@ -66,15 +66,20 @@ def collect(guest: Guest, folder: Path, *, mask: Mask, deadline: Deadline) -> li
             missing += _take_folder(guest, source, folder, index, mask=mask, deadline=limit)
     except GuestError as error:
         missing.append(f"some of the guest's logs could not be collected: {error.message}")
-    if index:
-        (folder / "index.json").write_text(mask(json.dumps(index, indent=1).encode()).decode("utf-8", "replace") + "\n")
+    write_index(folder, index, mask)
     return missing
 
 
-def collect_offline(machine: Machine, folder: Path, *, mask: Mask) -> None:
-    """Write what the disk of a powered-off guest has to ``folder``, and an index."""
+def write_index(folder: Path, index: Mapping[str, str], mask: Mask) -> None:
+    """What the numbered files were called in the guest."""
+    if index:
+        (folder / "index.json").write_text(mask(json.dumps(index, indent=1).encode()).decode("utf-8", "replace") + "\n")
+
+
+def collect_offline(machine: Machine, paths: Sequence[str], folder: Path, *, mask: Mask) -> None:
+    """Write what the disk of a powered-off guest has of ``paths`` to ``folder``, and an index."""
     index: dict[str, str] = {}
-    for path, content in machine.read_disk(_OFFLINE, limit=MAX_FILE):
+    for path, content in machine.read_disk(paths, limit=MAX_FILE):
         _put(folder, path, content, index, mask)
     if index:
         (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n")
@@ -89,22 +94,32 @@ def _take_folder(
     done = guest.run(argv, deadline=deadline, timeout=30, max_output=MAX_ALL)
     if not done.stdout:
         return []
-    left: list[str] = []
-    cut = done.truncated
-    try:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout), mode="r:") as archive:
-            for member in archive:
-                if member.isdir() or (member.isfile() and member.size == 0):
-                    continue
-                why = _take_member(archive, member, str(PurePosixPath(source) / member.name), folder, index, mask)
-                if why:
-                    left.append(f"{PurePosixPath(source) / member.name} {why}")
-    except tarfile.TarError:
-        cut = True
-    if cut:
+    left, cut = take_archive(done.stdout, lambda name: str(PurePosixPath(source) / name), folder, index, mask)
+    if cut or done.truncated:
         left.append(f"what is in {source} beyond {MAX_ALL >> 20} MiB")
     told = [f"not collected: {what[:300]}" for what in left[:_TOLD]]
     return told + ([f"not collected: {len(left) - _TOLD} more files of {source}"] if len(left) > _TOLD else [])
+
+
+def take_archive(
+    data: bytes, name_of: Callable[[str], str], folder: Path, index: dict[str, str], mask: Mask
+) -> tuple[list[str], bool]:
+    """Keep the files of an archive from a guest; what stayed behind and why, and whether the archive was cut.
+
+    ``name_of`` makes the guest's name of a file from that in the archive.
+    """
+    left: list[str] = []
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            for member in archive:
+                if member.isdir() or (member.isfile() and member.size == 0):
+                    continue
+                name = name_of(member.name)
+                if why := _take_member(archive, member, name, folder, index, mask):
+                    left.append(f"{name} {why}")
+    except tarfile.TarError:
+        return left, True
+    return left, False
 
 
 def _take_member(

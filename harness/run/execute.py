@@ -3,27 +3,27 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable
+from datetime import datetime
 
 from harness.deadline import Deadline
 from harness.errors import VmRoleError
-from harness.guest.protocol import Guest, GuestResult
+from harness.guest.protocol import Guest
 from harness.plan import Plan, Step
-from harness.plan.linux import EMPTY_EXIT_CODE, EMPTY_STDERR
 from harness.run.events import EventBus, StepFinished, StepStarted
 from harness.run.result import Outcome, StepResult, text_of, utc_now
+from harness.run.system import Done, Executor, Mask
 
-_UNSTARTABLE = re.compile(r"\A(?:timeout|env): (?:failed to run command )?[\u2018'](.*)[\u2019']: (.+)\n?\Z", re.DOTALL)
-_ERRNO = {"No such file or directory": 2, "Permission denied": 13, "Exec format error": 8}
+_MOST_RUNS = 5
+"""How often a step that asks for a restart and to be run again gets that."""
 
 
-Mask = Callable[[bytes], bytes]
+_REBOOT_SECONDS = 300.0
 
 
 def execute(
     plan: Plan,
+    executor: Executor,
     guest: Guest,
     bus: EventBus,
     *,
@@ -37,10 +37,12 @@ def execute(
     ``mask`` takes the secrets out of a stream before anything is cut from it. ``before`` is called before each step
     that is going to be run. With ``start`` the steps before the one of that id have been run, and are ``skipped``.
     After a step that failed the deployment the others are ``skipped``. Steps of another operating system are
-    ``not_applicable`` and change nothing.
+    ``not_applicable`` and change nothing. After one that cannot be executed here the run goes on, and what follows is
+    marked as ``after_unexecuted``.
     """
     over: str | None = None
     error: BaseException | None = None
+    unexecuted = False
     done_before = start is not None
     for step in plan.steps:
         done_before = done_before and step.id != start
@@ -49,83 +51,76 @@ def execute(
         elif done_before:
             _never_started(step, Outcome.skipped, "it ran before the checkpoint that this run goes on from", bus)
         elif over:
-            _never_started(step, Outcome.skipped, over, bus)
+            _never_started(step, Outcome.skipped, over, bus, after_unexecuted=unexecuted)
+        elif why_not := executor.why_not(step):
+            _never_started(step, Outcome.not_executable, why_not, bus, after_unexecuted=unexecuted)
+            unexecuted = True
         else:
             try:
                 before(step)
-                if not _run(step, guest, bus, deadline, mask):
+                outcome = _run(step, executor, guest, bus, deadline, mask, after_unexecuted=unexecuted)
+                unexecuted = unexecuted or outcome is Outcome.not_executable
+                if outcome in (Outcome.failed, Outcome.timed_out):
                     over = f"step {step.id} failed the deployment"
             except (VmRoleError, KeyboardInterrupt) as caught:
                 # The result still has every step: this one cut off, those after it skipped.
                 error, over = caught, f"the run ended in step {step.id}"
                 why = caught.message if isinstance(caught, VmRoleError) else "the run was interrupted while it ran"
-                _never_started(step, Outcome.failed, why, bus)
+                _never_started(step, Outcome.failed, why, bus, after_unexecuted=unexecuted)
     if error:
         raise error
     return over is None
 
 
-def _never_started(step: Step, outcome: Outcome, why: str, bus: EventBus) -> None:
-    bus.emit(StepFinished(step=StepResult(step.id, step.name, step.kind, outcome, step.command, finding=why)))
-
-
-def _run(step: Step, guest: Guest, bus: EventBus, deadline: Deadline, mask: Mask) -> bool:
-    """One step; False when it failed the deployment."""
-    bus.emit(StepStarted(id=step.id, name=step.name, kind=step.kind, command=step.command, limit=step.timeout))
-    started, began = utc_now(), time.monotonic()
-    if step.argv:
-        done = guest.run(
-            step.argv,
-            deadline=deadline,
-            timeout=step.timeout,
-            stdin=step.stdin,
-            env=dict(step.environment),
-            cwd=step.working_directory,
-        )
-        done = _as_the_agent_says(step, done)
-    else:
-        done = GuestResult(EMPTY_EXIT_CODE, b"", EMPTY_STDERR.encode(), time.monotonic() - began)
-    outcome, finding = _judge(step, done)
-    stdout, stderr = mask(done.stdout), mask(done.stderr)
+def _never_started(step: Step, outcome: Outcome, why: str, bus: EventBus, *, after_unexecuted: bool = False) -> None:
     result = StepResult(
+        step.id, step.name, step.kind, outcome, step.command, after_unexecuted=after_unexecuted, finding=why
+    )
+    bus.emit(StepFinished(step=result))
+
+
+def _run(
+    step: Step,
+    executor: Executor,
+    guest: Guest,
+    bus: EventBus,
+    deadline: Deadline,
+    mask: Mask,
+    *,
+    after_unexecuted: bool,
+) -> Outcome:
+    """One step with the restarts that it asks for."""
+    for runs in range(1, _MOST_RUNS + 1):
+        bus.emit(StepStarted(id=step.id, name=step.name, kind=step.kind, command=step.command, limit=step.timeout))
+        started = utc_now()
+        done = executor.run(step, guest, deadline=deadline)
+        if done.rerun and runs == _MOST_RUNS:
+            said = f"it asked for a restart and to be run again {_MOST_RUNS} times"
+            done = Done(Outcome.failed, done.result, said)
+        _finished(step, done, started, bus, mask, after_unexecuted=after_unexecuted)
+        if done.reboot:
+            with bus.phase("reboot", awaits="the guest to come back", limit=_REBOOT_SECONDS):
+                guest.reboot(deadline=deadline.within(_REBOOT_SECONDS))
+        if not done.rerun:
+            break
+    return done.outcome
+
+
+def _finished(step: Step, done: Done, started: datetime, bus: EventBus, mask: Mask, *, after_unexecuted: bool) -> None:
+    result = done.result
+    stdout, stderr = (mask(result.stdout), mask(result.stderr)) if result else (b"", b"")
+    told = StepResult(
         id=step.id,
         name=step.name,
         kind=step.kind,
-        outcome=outcome,
+        outcome=done.outcome,
         command=step.command,
-        exit_code=done.exit_code,
+        exit_code=result.exit_code if result else None,
         stdout=text_of(stdout),
         stderr=text_of(stderr),
         started=started,
-        seconds=done.seconds,
-        finding=finding,
+        seconds=result.seconds if result else None,
+        after_unexecuted=after_unexecuted,
+        finding=done.finding,
     )
-    bus.emit(StepFinished(step=result, stdout=stdout, stderr=stderr))
-    return outcome in (Outcome.succeeded, Outcome.warned)
-
-
-def _as_the_agent_says(step: Step, done: GuestResult) -> GuestResult:
-    """A program that cannot be started: exit code 1 and the words of the real Linux agent (vmrole-spec section 8)
-    instead of what our way of starting it says."""
-    said = done.stderr.decode("utf-8", "replace")
-    unstartable = _UNSTARTABLE.match(said) if done.exit_code in (126, 127) else None
-    if unstartable is None or not step.argv or unstartable[1] != step.argv[0]:
-        return done
-    number = _ERRNO.get(unstartable[2].strip(), 2)
-    said = f"Failed to start child process '{step.argv[0]}' errno={number}  "
-    return GuestResult(1, done.stdout, said.encode(), done.seconds)
-
-
-def _judge(step: Step, done: GuestResult) -> tuple[Outcome, str | None]:
-    """The outcome and why. A Linux command never fails a deployment: the real agent logs a warning and goes on, also
-    at its time-out."""
-    warns = step.on_failure == "warn"
-    said: str | None
-    if done.timed_out:
-        said = f"it was stopped at its time-out of {step.timeout:g} s"
-        return (Outcome.warned if warns else Outcome.timed_out), said
-    if done.exit_code == 0:
-        return Outcome.succeeded, "its output was longer than is kept" if done.truncated else None
-    first = next((line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()), "")
-    said = first.strip() or None  # reports shorten, after they have masked
-    return (Outcome.warned if warns else Outcome.failed), said
+    bus.emit(StepFinished(step=told, stdout=stdout, stderr=stderr))

@@ -46,9 +46,13 @@ class AgentFreezePoint:
         """See the protocol."""
         self.close()
         self.guest = ChannelGuest(machine.channel(), environment=self._environment)
-        state = self.guest.state(deadline=deadline.within(_GREET_SECONDS))
-        if state.stage != "awaiting-instance":
-            raise GuestError(f"the fork is not waiting for its instance, it is {state.stage}")
+        try:
+            state = self.guest.state(deadline=deadline.within(_GREET_SECONDS))
+            if state.stage != "awaiting-instance":
+                raise GuestError(f"the fork is not waiting for its instance, it is {state.stage}")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         guest, self.guest = self.guest, None

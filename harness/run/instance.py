@@ -47,16 +47,17 @@ def instance_files(
         yield f"certificates/{name}", 0o600, data
     if payload_root is not None:
         yield "payload/", 0o755, None
-        yield from _payload_files("payload", payload_root)
+        yield from payload_files("payload", payload_root)
     yield "answer.conf", 0o600, answer.render()
 
 
-def _payload_files(name: str, source: Path) -> Iterator[tuple[str, int, bytes | Path | None]]:
+def payload_files(name: str, source: Path) -> Iterator[tuple[str, int, bytes | Path | None]]:
+    """The tree ``source`` below ``name``, as ``instance_files`` has it."""
     for entry, mode in payload_entries(source):
         below = f"{name}/{entry.name}"
         if stat.S_ISDIR(mode):
             yield f"{below}/", 0o755, None
-            yield from _payload_files(below, Path(entry.path))
+            yield from payload_files(below, Path(entry.path))
         else:
             yield below, 0o755 if mode & 0o111 else 0o644, Path(entry.path)
 

@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -23,7 +23,7 @@ import pycdlib.utils
 
 from harness.errors import HarnessError, HostError, PackageError
 from harness.run.answer import Answer
-from harness.run.instance import SshKeyPair, certificate_files, payload_entries
+from harness.run.instance import SshKeyPair, certificate_files, payload_files
 
 LABEL = "VMROLE"
 _JOLIET_NAME = 64
@@ -43,36 +43,48 @@ def build_medium(
     ``components`` is the folder with ``VERSION`` and ``vmrole-components``. The same arguments give the same bytes.
     Raises PackageError for a payload no medium can carry and HostError when it cannot be written; then no file is left.
     """
-    with _clock(answer.time), contextlib.ExitStack() as open_files:
+    files: list[tuple[str, int, bytes | Path | None]] = [
+        ("answer.conf", 0o600, answer.render()),
+        ("ssh/", 0o755, None),
+        ("ssh/host_ed25519", 0o600, host_key.private),
+        ("ssh/host_ed25519.pub", 0o644, host_key.public.encode() + b"\n"),
+    ]
+    for name, data in sorted(certificate_files(answer).items()):
+        files.append((f"certificates/{name}", 0o600 if name.endswith(".prv") else 0o644, data))
+    files.append(("components/VERSION", 0o644, components / "VERSION"))
+    files.append(("components/vmrole-components", 0o755, components / "vmrole-components"))
+    if payload_root is not None:
+        files.append(("payload/", 0o755, None))
+        files += payload_files("payload", payload_root)
+    write_iso(path, files, now=answer.time)
+
+
+def write_iso(path: Path, files: Iterable[tuple[str, int, bytes | Path | None]], *, now: float) -> None:
+    """Write a medium with ``files``: names with ``/``, modes, contents, None for a folder (made as needed, too).
+
+    ``now`` (seconds since 1970) is the time of everything on it. Raises as ``build_medium`` does.
+    """
+    with _clock(now), contextlib.ExitStack() as open_files:
         iso = pycdlib.PyCdlib()
         # Level 4: no limit on the depth of folders, so that nothing has to be relocated. Joliet for Windows guests.
         iso.new(interchange_level=4, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
         open_files.callback(iso.close)
-        root = _Folder(iso)
-        root.file("answer.conf", answer.render(), 0o600)
-        ssh = root.folder("ssh")
-        ssh.file("host_ed25519", host_key.private, 0o600)
-        ssh.file("host_ed25519.pub", host_key.public.encode() + b"\n", 0o644)
-        if answer.certificates:
-            folder = root.folder("certificates")
-            for name, data in sorted(certificate_files(answer).items()):
-                folder.file(name, data, 0o600 if name.endswith(".prv") else 0o644)
-        parts = root.folder("components")
-        parts.file("VERSION", components / "VERSION", 0o644)
-        parts.file("vmrole-components", components / "vmrole-components", 0o755)
-        if payload_root is not None:
-            _payload(root.folder("payload"), payload_root)
+        folders = {"": _Folder(iso)}
+
+        def folder(name: str) -> _Folder:
+            if name not in folders:
+                above, _, last = name.rpartition("/")
+                folders[name] = folder(above).folder(last)
+            return folders[name]
+
+        for name, mode, content in files:
+            if content is None:
+                folder(name.rstrip("/"))
+            else:
+                above, _, last = name.rpartition("/")
+                folder(above).file(last, content, mode)
         with _new_file(path) as file:
             iso.write_fp(file)
-
-
-def _payload(folder: _Folder, source: Path) -> None:
-    """Copy a tree."""
-    for entry, mode in payload_entries(source):
-        if stat.S_ISDIR(mode):
-            _payload(folder.folder(entry.name), Path(entry.path))
-        else:
-            folder.file(entry.name, Path(entry.path), 0o755 if mode & 0o111 else 0o644)
 
 
 class _Folder:

@@ -94,7 +94,7 @@ def read_back(
     result = guest.run(
         ["sh", "-c", _script(), "sh"], stdin=_questions(answer), deadline=deadline, max_output=_MAX_OUTPUT
     )
-    told = _Told(result.stdout)
+    told = Told(result.stdout)
     return [
         _same("computer-name", answer.computer_name, told["name"], told["hostname-file"]),
         _time_zone(answer.time_zone, told),
@@ -144,7 +144,7 @@ def _unique(answer: Answer) -> list[Certificate]:
     return list({(c.thumbprint, c.store): c for c in answer.certificates}.values())
 
 
-class _Told:
+class Told:
     """The guest's answers: key to lines, made harmless; what it did not say is empty."""
 
     def __init__(self, output: bytes) -> None:
@@ -161,7 +161,7 @@ class _Told:
         return self._lines.get(key, [])
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """What a guest says, fit to be shown."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     return clean if len(clean) <= _MAX_TEXT else f"{clean[:_MAX_TEXT]}..."
@@ -171,10 +171,10 @@ def _same(name: str, wanted: str, *observed: str) -> Observation:
     """Every place must say ``wanted``; the first that does not is shown."""
     differs = [text for text in observed if text != wanted]
     seen = differs[0] if differs else wanted
-    return Observation(name, wanted, _shown(seen) or "nothing", not differs)
+    return Observation(name, wanted, shown(seen) or "nothing", not differs)
 
 
-def _time_zone(wanted: str, told: _Told) -> Observation:
+def _time_zone(wanted: str, told: Told) -> Observation:
     zone = told["localtime"].partition("/zoneinfo/")[2] or "unknown"
     name, offset, *_ = [*told["date"].split(" "), "", ""]
     # The clock in use, the link it comes from and the name on file: any of them may be forgotten.
@@ -183,35 +183,35 @@ def _time_zone(wanted: str, told: _Told) -> Observation:
     same = zone == wanted or {zone, wanted} <= aliases
     on_file = told["time-zone"] in ({wanted} | (aliases if wanted in aliases else set()))
     ok = same and on_file and (wanted not in aliases or offset == "+0000")
-    return Observation("time-zone", wanted, _shown(seen if on_file else f"{seen}, on file {told['time-zone']}"), ok)
+    return Observation("time-zone", wanted, shown(seen if on_file else f"{seen}, on file {told['time-zone']}"), ok)
 
 
-def _locale(wanted: str, told: _Told) -> Observation:
+def _locale(wanted: str, told: Told) -> Observation:
     seen = told["locale"].strip("\"'")
     # A locale that is set but was never generated is C: its character set gives it away.
     works = told["charmap"].casefold() == (wanted.partition(".")[2] or told["charmap"]).casefold()
     return Observation(
-        "locale", wanted, _shown(seen if works else f"{seen}, which it does not have"), seen == wanted and works
+        "locale", wanted, shown(seen if works else f"{seen}, which it does not have"), seen == wanted and works
     )
 
 
-def _updates(wanted: str, told: _Told) -> Observation:
+def _updates(wanted: str, told: Told) -> Observation:
     # Neither allowed to run (masked or absent) nor running since before it was forbidden.
     states = told.all("active")
     running = [unit for unit, state in zip(_UPDATE_UNITS, states, strict=False) if state not in ("inactive", "failed")]
     on = list(dict.fromkeys([*told.all("unit"), *running]))
     heard = len(states) == len(_UPDATE_UNITS)
     seen = f"on: {', '.join(on)}" if on else "off" if heard else "unknown"
-    return Observation("automatic-updates", wanted, _shown(seen), heard and (seen == "off") == (wanted == "off"))
+    return Observation("automatic-updates", wanted, shown(seen), heard and (seen == "off") == (wanted == "off"))
 
 
-def _password(told: _Told) -> Observation:
+def _password(told: Told) -> Observation:
     seen = told["password"]
-    shown = {"other": "another one", "": "unknown"}.get(seen, seen)
-    return Observation("administrator-password", "set", _shown(shown), seen == "set")
+    told_as = {"other": "another one", "": "unknown"}.get(seen, seen)
+    return Observation("administrator-password", "set", shown(told_as), seen == "set")
 
 
-def _clock(told: _Told, before: float, after: float, tolerance: float) -> Observation:
+def _clock(told: Told, before: float, after: float, tolerance: float) -> Observation:
     wanted = f"the host's, within {tolerance:g} s"
     try:
         now = float(told["date"].split(" ")[2])
@@ -222,7 +222,7 @@ def _clock(told: _Told, before: float, after: float, tolerance: float) -> Observ
     return Observation("clock", wanted, f"{off:+.3f} s", abs(off) <= tolerance)
 
 
-def _certificate(certificate: Certificate, told: _Told) -> Observation:
+def _certificate(certificate: Certificate, told: Told) -> Observation:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
 
@@ -243,12 +243,10 @@ def _certificate(certificate: Certificate, told: _Told) -> Observation:
             wrong.append(f"its private key has the mode and owner {rights}")
     if certificate.store in ("Root", "CA") and told[f"trust-{thumbprint}"] != "yes":
         wrong.append("the system does not trust it")
-    return Observation(
-        f"certificate {certificate.store}", thumbprint, _shown(", ".join(wrong) or thumbprint), not wrong
-    )
+    return Observation(f"certificate {certificate.store}", thumbprint, shown(", ".join(wrong) or thumbprint), not wrong)
 
 
-def _resource(resource: LocalResource, told: _Told) -> Observation:
+def _resource(resource: LocalResource, told: Told) -> Observation:
     path = f"{RESOURCES}/{resource.name}"
     name, wanted = f"local-resource {resource.name}", f"{resource.size_mb} MB, for root only"
     if path not in _stats(told):
@@ -265,17 +263,17 @@ def _resource(resource: LocalResource, told: _Told) -> Observation:
     if size is None or not resource.size_mb <= size <= resource.size_mb * 1.1 + 8:
         wrong.append(f"has {size if size is not None else 'an unknown number of'} MB")
     seen = ", ".join(wrong) if wrong else f"{size} MB, for root only"
-    return Observation(name, wanted, _shown(seen), not wrong)
+    return Observation(name, wanted, shown(seen), not wrong)
 
 
-def _payload(answer: Answer, told: _Told) -> Iterator[Observation]:
+def _payload(answer: Answer, told: Told) -> Iterator[Observation]:
     if answer.payload is not None:
         seen, _ = _stats(told).get(answer.payload, ("missing", ""))
         ok = seen == _PRIVATE_FOLDER
-        yield Observation("payload", f"{answer.payload}, for root only", answer.payload if ok else _shown(seen), ok)
+        yield Observation("payload", f"{answer.payload}, for root only", answer.payload if ok else shown(seen), ok)
 
 
-def _stats(told: _Told) -> Mapping[str, tuple[str, str]]:
+def _stats(told: Told) -> Mapping[str, tuple[str, str]]:
     """Path to "mode owner group" and mount point."""
     found: dict[str, tuple[str, str]] = {}
     for line in told.all("stat"):
@@ -284,7 +282,7 @@ def _stats(told: _Told) -> Mapping[str, tuple[str, str]]:
     return found
 
 
-def _free(told: _Told) -> Mapping[str, int]:
+def _free(told: Told) -> Mapping[str, int]:
     """Path to bytes that can be written."""
     found: dict[str, int] = {}
     for line in told.all("free"):

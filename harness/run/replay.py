@@ -24,12 +24,14 @@ from harness.guest.protocol import Guest
 from harness.image.recipe import Image
 from harness.machine.protocol import Hypervisor, Machine, MachineSpec, Network
 from harness.run.answer import Answer
-from harness.run.deploy import PAYLOAD, Deployed, Identity, network_card
+from harness.run.deploy import Deployed, network_card
 from harness.run.events import EventBus, MachineChosen, SpecializationRead
 from harness.run.instance import SshKeyPair
+from harness.run.linux.identity import PAYLOAD, LinuxIdentity
 from harness.run.readback import Observation
 from harness.run.request import MachineRequest, Resume, RunRequest
 from harness.run.result import CertificateResult, ImageFacts, InstanceResult, LocalResourceResult
+from harness.run.system import system_of
 
 AGENT = "/usr/lib/vmrole/agent"
 _ANSWER_SECONDS = 30.0
@@ -43,7 +45,9 @@ def facts_of(
 
     ``seen`` is what was read back; without ``request`` nothing but a shell can go on from them.
     """
-    answer = deployed.answer
+    identity = deployed.identity
+    assert isinstance(identity, LinuxIdentity)
+    answer = identity.answer
     return {
         "how": dict(request.how) if request else {},
         "payload": _payload_digests(request) if request else {},
@@ -54,9 +58,9 @@ def facts_of(
             "administrator_password_hash": answer.administrator_password_hash,
             "machine_id": answer.machine_id,
             "payload": answer.payload,
-            "password": deployed.identity.password,
-            "client_key": _pair(deployed.identity.client_key),
-            "host_key": _pair(deployed.identity.host_key),
+            "password": identity.password,
+            "client_key": _pair(identity.client_key),
+            "host_key": _pair(identity.host_key),
         },
         "seen": seen.to_json() if seen else None,
     }
@@ -66,7 +70,7 @@ def _pair(key: SshKeyPair) -> list[str]:
     return [key.private.decode(), key.public]
 
 
-def _identity(facts: Mapping[str, Any]) -> Identity:
+def _identity(facts: Mapping[str, Any]) -> LinuxIdentity:
     stored = facts["identity"]
     client_key, host_key = (
         SshKeyPair(stored[name][0].encode(), stored[name][1]) for name in ("client_key", "host_key")
@@ -78,7 +82,7 @@ def _identity(facts: Mapping[str, Any]) -> Identity:
         entropy=secrets.token_hex(64),
         time=time.time(),
     )
-    return Identity(answer, stored["password"], client_key, host_key)
+    return LinuxIdentity(answer, stored["password"], client_key, host_key)
 
 
 def _payload_digests(request: RunRequest) -> dict[str, str]:
@@ -175,7 +179,7 @@ def resume(
         if seen := wanted.kept.facts.get("seen"):
             bus.notice("note", f"its specialization was read back in the run {wanted.kept.run}")
             bus.emit(_seen(seen))
-        yield Deployed(machine, guest, image, identity)
+        yield Deployed(machine, guest, image, identity, system_of(image.recipe.os))
 
 
 def _renew(guest: ChannelGuest, answer: Answer, deadline: Deadline) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.machine.protocol import DataDisk
 from harness.run.answer import LocalResource
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class MachineRequest:
     settings: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Configuration settings of the service configuration."""
     secret_settings: tuple[str, ...] = field(default=(), repr=False)
+    data_disks: tuple[DataDisk, ...] = ()
+    answer_file: bytes | None = field(default=None, repr=False)
+    """The user's own answer file for Windows, into which ours is merged."""
     cold: bool = False
     """Boot from power-on instead of forking a template."""
     image_key: str | None = None
@@ -63,7 +67,11 @@ class MachineRequest:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        own = (self.administrator_password,) if self.administrator_password else ()
+        own: tuple[str, ...] = (self.administrator_password,) if self.administrator_password else ()
+        if self.answer_file:
+            from harness.run.windows.unattend import secrets_of
+
+            own += tuple(secrets_of(self.answer_file))
         return (
             own
             + self.secret_settings

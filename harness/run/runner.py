@@ -22,7 +22,7 @@ from harness.masking import Masker
 from harness.package import Findings
 from harness.plan import Step
 from harness.run import deploy as deployment
-from harness.run.collect import collect, collect_offline
+from harness.run.collect import collect_offline
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import CheckpointTaken, EventBus, RunFinished, RunPlanned, RunRepeatable, RunStarted
 from harness.run.execute import execute
@@ -30,6 +30,7 @@ from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
 from harness.run.request import KEEP_HOURS, RunRequest
 from harness.run.result import Conclusion, Outcome, RunResult, StepResult, Verdict, conclude
+from harness.run.system import system_of
 from harness.run.watch import watched
 
 _COLLECT_SECONDS = 90.0
@@ -51,6 +52,7 @@ class Role:
     bus: EventBus
     recorder: Recorder
     masker: Masker
+    image: Image | None = None
     deployed: Deployed | None = None
     machine: Machine | None = None
     recording: Recording | None = None
@@ -168,7 +170,7 @@ def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
 def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:
     request, bus = role.request, role.bus
     deadline = Deadline(request.timeout)
-    image = find_image(request.machine, bus, deadline=deadline)
+    role.image = image = find_image(request.machine, bus, deadline=deadline)
     driver, scratch = stack.enter_context(hypervisor(request.machine, bus))
 
     def on_machine(machine: Machine) -> None:
@@ -176,11 +178,15 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:
 
     role.deployed = stack.enter_context(_machine(role, driver, image, scratch, deadline, on_machine))
     deployed = role.deployed
-    if request.checkpoints and Capability.checkpoint in deployed.machine.capabilities:
+    able = Capability.checkpoint in deployed.machine.capabilities and deployed.system.resumable
+    if request.checkpoints and able:
         role.recording = stack.enter_context(driver.recording(deployed.machine.name))
     with bus.phase("steps", limit=deadline.timeout()), watched(deployed.machine, deployed.guest):
+        executor = deployed.system.executor(image.recipe)
+        executor.prepare(request.plan, deployed.guest, bus, deadline=deadline)
         execute(
             request.plan,
+            executor,
             deployed.guest,
             bus,
             deadline=deadline,
@@ -278,11 +284,15 @@ def _collect(role: Role) -> None:
         with role.bus.phase("collect"):
             if _reachable(role):
                 assert role.deployed is not None
-                missing = collect(role.deployed.guest, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS))
+                system, guest = role.deployed.system, role.deployed.guest
+                missing = system.collect(
+                    guest, role.request.plan, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS)
+                )
                 for sentence in missing:
                     role.bus.notice("note", sentence)
             elif isinstance(role.error, GuestError) and role.request.keep == "never":
-                collect_offline(machine, folder, mask=role.mask)
+                assert role.image is not None
+                collect_offline(machine, system_of(role.image.recipe.os).offline, folder, mask=role.mask)
                 role.bus.notice("note", "the guest does not answer: only its console and its disk could be looked at")
             _save_console(role)
     except KeyboardInterrupt as error:

@@ -59,6 +59,9 @@ class PlanOf:
     def __init__(self, folder: Path, image: str) -> None:
         self._folder, self._image = folder, image
 
+    def __repr__(self) -> str:
+        return f"<plan for {self._image}>"
+
     def __call__(
         self,
         path: str | Path,
@@ -101,6 +104,9 @@ class VmRole:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
+    def __repr__(self) -> str:
+        return f"<vm_role on {self._scene.image}>"
+
     def __call__(
         self,
         path: str | Path,
@@ -118,6 +124,7 @@ class VmRole:
         service_role: str | None = None,
         computer_name: str | None = None,
         admin_password_file: Path | None = None,
+        answer_file: Path | None = None,
         memory: int | None = None,
         cpus: int | None = None,
         network: Network | None = None,
@@ -143,8 +150,10 @@ class VmRole:
         from harness.cli.run import prepare
 
         scene = self._scene
-        given = (certificate_password_file, service_definition, service_configuration, admin_password_file)
-        password, definition, configuration, admin = (scene.folder / file if file else None for file in given)
+        given = (
+            certificate_password_file, service_definition, service_configuration, admin_password_file, answer_file,
+        )  # fmt: skip
+        password, definition, configuration, admin, answers = (scene.folder / file if file else None for file in given)
         request = prepare(
             scene.folder / path,
             parameters=(),
@@ -165,6 +174,7 @@ class VmRole:
             service_role=service_role,
             computer_name=computer_name,
             admin_password_file=admin,
+            answer_file=answers,
             memory=memory,
             cpus=cpus,
             network=network or scene.network,

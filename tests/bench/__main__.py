@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import packages, peers
+from tests.bench import packages, peers, scenarios
 from tests.bench.machines import MANY, place
 from tests.conftest import SAMPLES, VMROLE
 from tests.run.test_certificates import make, write
@@ -122,6 +122,17 @@ def machines(folder: Path) -> list[Row]:
     return rows
 
 
+def sessions(folder: Path) -> list[Row]:
+    """What an author's whole test run takes; once, as it is many machines already."""
+    forked = scenarios.session(folder / "forked", cold=False)
+    cold = scenarios.session(folder / "cold", cold=True)
+    what = f"pytest -n {scenarios.WORKERS} of {scenarios.COUNT} scenarios"
+    return [
+        row(f"{what}, forked (baseline: cold)", forked.seconds, cold.seconds),
+        row("its memory with all machines at most, PSS (baseline: cold)", forked.memory_mb, cold.memory_mb, "MiB"),
+    ]
+
+
 def show(rows: Sequence[Row]) -> None:
     build = Path("build")
     build.mkdir(exist_ok=True)
@@ -138,7 +149,7 @@ def main() -> None:
         # Not below the other one, through which the account that QEMU runs under cannot pass.
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vms-", dir="/tmp")))
         os.environ["VMROLE_STATE_DIR"] = str(state)
-        rows = whole_processes(folder) + machines(folder) + packages.measure(ROUNDS)
+        rows = whole_processes(folder) + machines(folder) + sessions(folder) + packages.measure(ROUNDS)
         subprocess.run([VMROLE, "sweep", "--kept"], check=True, capture_output=True)
         show(rows)
 

@@ -16,6 +16,7 @@ from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
 from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
+from tests.conftest import linux
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def _within() -> Deadline:
 
 def test_it_is_a_fork_of_its_own(machine: Deployed, guest: Guest) -> None:
     assert machine.machine.origin.forked, machine.machine.origin.reason
-    assert guest.run(["hostname"], deadline=_within()).stdout.decode().strip() == machine.answer.computer_name
+    assert guest.run(["hostname"], deadline=_within()).stdout.decode().strip() == linux(machine).answer.computer_name
 
 
 def test_arguments_environment_and_streams_arrive_exactly(guest: Guest) -> None:
@@ -119,8 +120,8 @@ def test_files(guest: Guest, tmp_path: Path) -> None:
 
 
 def test_ssh_is_there_for_who_wants_it(machine: Deployed) -> None:
-    with machine.ssh(deadline=_within()) as ssh:
-        assert ssh.run(["hostname"], deadline=_within()).stdout.decode().strip() == machine.answer.computer_name
+    with linux(machine).terminal(machine.machine, deadline=_within()) as ssh:
+        assert ssh.run(["hostname"], deadline=_within()).stdout.decode().strip() == linux(machine).answer.computer_name
 
 
 def test_it_comes_back_from_a_reboot(guest: Guest) -> None:

@@ -20,6 +20,7 @@ from harness.run.events import Event, EventBus, SpecializationRead
 from harness.run.host import find_image, hypervisor
 from harness.run.readback import read_back
 from harness.run.request import MachineRequest
+from tests.conftest import linux
 from tests.run.test_certificates import make, write
 
 pytestmark = pytest.mark.vm
@@ -71,14 +72,14 @@ def test_everything_is_as_wanted(machine: Deployed, events: list[Event]) -> None
 
 def test_what_is_not_as_wanted_is_seen(machine: Deployed) -> None:
     other = dataclasses.replace(
-        machine.answer,
+        linux(machine).answer,
         computer_name="OTHER",
         time_zone="Europe/Berlin",
         locale="de_DE.UTF-8",
         administrator_password_hash="$2b$06$other",
         local_resources=(LocalResource("Work", 30), LocalResource("Absent", 1)),
     )
-    seen = read_back(machine.guest, other, host_key=machine.identity.host_key.public, deadline=Deadline(60))
+    seen = read_back(machine.guest, other, host_key=linux(machine).host_key.public, deadline=Deadline(60))
     wrong = {one.name for one in seen if not one.ok}
     assert wrong == {
         *("computer-name", "time-zone", "locale", "administrator-password"),
@@ -97,7 +98,7 @@ def test_automatic_updates_that_still_run_are_seen(machine: Deployed) -> None:
     assert (done.exit_code, done.stderr) == (0, b"")
     try:
         seen = read_back(
-            machine.guest, machine.answer, host_key=machine.identity.host_key.public, deadline=Deadline(60)
+            machine.guest, linux(machine).answer, host_key=linux(machine).host_key.public, deadline=Deadline(60)
         )
         assert {one.name: one.observed for one in seen if not one.ok} == {"automatic-updates": "on: apt-daily.timer"}
     finally:
@@ -105,7 +106,7 @@ def test_automatic_updates_that_still_run_are_seen(machine: Deployed) -> None:
 
 
 def test_payload(machine: Deployed) -> None:
-    guest, folder = machine.guest, machine.answer.payload
+    guest, folder = machine.guest, linux(machine).answer.payload
     assert folder
     assert guest.get(f"{folder}/deep/er/Ünï file", deadline=Deadline(30)) == b"payload"
     assert guest.run(["./run.sh"], cwd=folder, deadline=Deadline(30)).stdout == b"ran\n"
@@ -134,7 +135,7 @@ def test_reboot_is_proven(machine: Deployed) -> None:
     after = guest.reboot(deadline=Deadline(SECONDS))
     assert after != before
     assert guest.boot_id(deadline=Deadline(30)) == after
-    seen = read_back(guest, machine.answer, host_key=machine.identity.host_key.public, deadline=Deadline(60))
+    seen = read_back(guest, linux(machine).answer, host_key=linux(machine).host_key.public, deadline=Deadline(60))
     assert [one for one in seen if not one.ok] == []
 
 

@@ -201,6 +201,16 @@ def test_two_hundred_forks_whose_owner_is_killed(image: str, state_folder: Path)
     assert vmrole("sweep", "--json").json["removed"] == []
 
 
+def test_a_clock_that_was_changed(forks: Callable[..., Deploying], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's clock was set a year ahead, and then back before its template was made: a fork follows it."""
+    real = time.time
+    for offset in (400 * 86400, -400 * 86400):
+        monkeypatch.setattr(time, "time", lambda offset=offset: real() + offset)
+        with forks() as machine:
+            assert machine.machine.origin.forked, machine.machine.origin.reason
+            _ask(machine)
+
+
 def test_cold_boots_say_so(forks: Callable[..., Deploying]) -> None:
     with forks(cold=True) as machine:
         assert not machine.machine.origin.forked

@@ -20,6 +20,7 @@ from harness.run.events import EventBus
 from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
 from harness.run.request import MachineRequest
+from tests.conftest import linux
 from tests.run.test_certificates import make, write
 
 pytestmark = pytest.mark.vm
@@ -72,7 +73,7 @@ def test_everything_is_as_wanted(deployed: tuple[Deployed, Recorder]) -> None:
 
 def test_certificates_and_trust(deployed: tuple[Deployed, Recorder]) -> None:
     machine, _ = deployed
-    mine, trusted = machine.answer.certificates
+    mine, trusted = linux(machine).answer.certificates
     folder = "/var/lib/waagent"
     assert ask(machine, "stat", "-c", "%U %a", f"{folder}/{mine.thumbprint}.prv") == "root 600"
     of = f"openssl x509 -in {folder}/{mine.thumbprint}.crt -noout -fingerprint -sha1"
@@ -105,7 +106,7 @@ def test_password_works_and_others_do_not(deployed: tuple[Deployed, Recorder]) -
     host, port = machine.machine.endpoint(22)
     with paramiko.SSHClient() as client:
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        kind, data = machine.identity.host_key.public.split()[:2]
+        kind, data = linux(machine).host_key.public.split()[:2]
         client.get_host_keys().add(f"[{host}]:{port}", kind, paramiko.PKey.from_type_string(kind, _decode(data)))
         options = {"username": "root", "allow_agent": False, "look_for_keys": False, "timeout": 60, "auth_timeout": 60}
         with pytest.raises(paramiko.AuthenticationException):
@@ -122,8 +123,8 @@ def _decode(data: str) -> bytes:
 def test_no_secret_is_left(deployed: tuple[Deployed, Recorder]) -> None:
     """Neither the password nor the client's key is anywhere; the hash is where it belongs and nowhere else."""
     machine, _ = deployed
-    secret = re.sub(r"\s", "", machine.identity.client_key.private.decode().split("-----")[2])[40:100]
-    digest = machine.answer.administrator_password_hash[7:]
+    secret = re.sub(r"\s", "", linux(machine).client_key.private.decode().split("-----")[2])[40:100]
+    digest = linux(machine).answer.administrator_password_hash[7:]
     # Wherever something is written at run time; the packages' own files are the image's.
     search = 'grep -rlsF -e "$1" /etc /var /root /home /run /tmp /usr/local /usr/lib/vmrole /resources; true'
     for wanted, where in ((PASSWORD, ""), (secret, ""), (digest, "/etc/shadow")):

@@ -63,8 +63,9 @@ def over(request: pytest.FixtureRequest, deployed: Deployed) -> Iterator[tuple[S
         assert isinstance(deployed.guest, ChannelGuest)
         yield ScenarioGuest(deployed, bus), told
         return
-    with deployed.ssh(deadline=Deadline(60)) as ssh:
-        assert isinstance(ssh, SshGuest)
+    terminal = deployed.terminal(deadline=Deadline(60))
+    assert isinstance(terminal, SshGuest)
+    with terminal as ssh:
         yield ScenarioGuest(dataclasses.replace(deployed, guest=ssh), bus), told
 
 

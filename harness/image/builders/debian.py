@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -37,11 +37,19 @@ _NOT_RUN = ("/etc/kernel/postinst.d/initramfs-tools",)
 _INSTALLED = ("/usr/share/doc/*/copyright", "/usr/share/locale/locale.alias")
 
 
-def build(source: Source, components: Path, folder: Path, *, deadline: Deadline, progress: Progress) -> Parts:
-    """See ``harness.image.builders.Build``."""
+def build(
+    source: Source,
+    components: Path,
+    folder: Path,
+    *,
+    deadline: Deadline,
+    progress: Progress,
+    prepare: Callable[[Path], None] = lambda _work: None,
+) -> Parts:
+    """See ``harness.image.builders.Build``. ``prepare`` puts more into the folder with ``overlay`` and the hooks."""
     check_rights()
     with _tree(folder, deadline) as tree:
-        _install(source, components, folder, tree, deadline, progress)
+        _install(source, components, folder, tree, deadline, progress, prepare)
         release = _kernel_release(tree)
         modules = tree / "usr/lib/modules" / release
         first = initramfs.module_files(modules, source.recipe.first_modules)
@@ -67,15 +75,25 @@ def _tree(folder: Path, deadline: Deadline) -> Iterator[Path]:
 
 
 def _install(
-    source: Source, components: Path, folder: Path, tree: Path, deadline: Deadline, progress: Progress
+    source: Source,
+    components: Path,
+    folder: Path,
+    tree: Path,
+    deadline: Deadline,
+    progress: Progress,
+    prepare: Callable[[Path], None],
 ) -> None:
-    """mmdebstrap and its last hook, images/NAME/customize, with the overlay beside it."""
+    """mmdebstrap and its last hooks, images/NAME/customize, with the overlay beside them."""
     recipe = source.recipe
     work = folder / "work"
-    shutil.copytree(source.folder / "overlay", work / "overlay")
-    shutil.copyfile(source.folder / "customize", work / "customize")
+    hooks = []
+    for layer in source.layers:
+        shutil.copytree(layer / "overlay", work / "overlay", dirs_exist_ok=True)
+        hooks.append(work / f"customize-{layer.name}")
+        shutil.copyfile(layer / "customize", hooks[-1])
+    prepare(work)
     for path in (work, *work.rglob("*")):
-        path.chmod(0o755 if path.is_dir() or path.name == "customize" else 0o644)
+        path.chmod(0o755 if path.is_dir() or path in hooks else 0o644)
     version = (components / "VERSION").read_text("utf-8").strip()
     place = work / "overlay/usr/lib/vmrole"
     installed = place / "components" / version
@@ -97,7 +115,7 @@ def _install(
         "--dpkgopt=force-unsafe-io",
         *options,
         '--aptopt=Acquire::Languages "none"',
-        f"--customize-hook={work / 'customize'}",
+        *(f"--customize-hook={hook}" for hook in hooks),
         recipe.suite,
         str(tree),
     ]

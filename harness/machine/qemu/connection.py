@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import libvirt
 
+from harness.deadline import Deadline
 from harness.errors import HostError, UsageError
 from harness.machine.accelerator import EMULATOR
 from harness.machine.qemu.tunnel import is_this_host
@@ -30,6 +31,8 @@ from harness.state import ProcessFolder, new_process_folder, qemu_account, repla
 
 EMBED = "embed"
 """The URI a user writes (or leaves out) for the in-process driver."""
+
+_ENDS_SECONDS = 5.0
 
 _lock = threading.Lock()
 _loop_started = False
@@ -85,10 +88,30 @@ def _embedded() -> Connection:
 
     def close() -> None:
         _keep_capabilities(folder.path, kept)
+        # libvirt's threads write to the folder, which is about to be removed, until they have seen every end.
+        Deadline(_ENDS_SECONDS).poll(lambda: None if _ending(connection.raw) else True, every=0.005)
         connection.raw.close()
 
     atexit.register(close)
     return connection
+
+
+_ended: list[str] = []
+"""Names of domains whose process was ended without libvirt."""
+
+
+def ended(name: str) -> None:
+    """The process of the domain ``name`` was ended without libvirt, which will see that in its own time."""
+    _ended.append(name)
+
+
+def _ending(raw: libvirt.virConnect) -> bool:
+    """Whether libvirt still has a domain whose process has ended."""
+    for name in _ended:
+        with contextlib.suppress(libvirt.libvirtError):
+            raw.lookupByName(name)
+            return True
+    return False
 
 
 @cache

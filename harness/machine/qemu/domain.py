@@ -13,6 +13,7 @@ NETDEV = "vmrole{index}"
 """Identifier of our own `-netdev user`; monitor commands that forward ports name it."""
 
 CD = "sda"
+CD_PLAIN = "sdb"
 CHANNEL = "org.vmrole.agent.0"
 """Name of the virtio-serial port that the guest's agent serves (docs/guest-channel.md)."""
 
@@ -37,6 +38,8 @@ class DomainFiles:
     """Whether it is a fork: ``ram`` is mapped privately, and the device state comes by the monitor."""
     firmware: str | None = None
     """File with the firmware; None for where QEMU has it."""
+    data_disks: tuple[tuple[int, str], ...] = ()
+    """Logical unit number and path."""
 
 
 def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
@@ -71,12 +74,16 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     devices = ET.SubElement(domain, "devices")
     if files.emulator:
         _text(devices, "emulator", files.emulator)
-    _disk(devices, files.disk)
-    _on_root_bus(ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi"), 3)
-    _cdrom(devices, files.medium)
+    plain = spec.image.recipe.devices == "plain"
+    _disk(devices, files.disk, plain=plain)
+    if not plain:
+        _on_root_bus(ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi"), 3)
+    _cdrom(devices, files.medium, plain=plain)
+    for number, (lun, path) in enumerate(files.data_disks):
+        _data_disk(devices, number, lun, path, plain=plain)
     ET.SubElement(devices, "controller", type="usb", model="none")
     _serial(devices, files.console)
-    if files.channel:
+    if files.channel and not plain:
         _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 4)
         _channel(devices, files.channel)
     ET.SubElement(devices, "memballoon", model="none")
@@ -85,9 +92,9 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     return ET.tostring(domain, encoding="unicode")
 
 
-def cdrom_xml(medium: str | None) -> str:
+def cdrom_xml(medium: str | None, *, plain: bool = False) -> str:
     """The CD drive holding ``medium`` (or empty), for an update of the running domain."""
-    return ET.tostring(_cdrom(ET.Element("devices"), medium), encoding="unicode")
+    return ET.tostring(_cdrom(ET.Element("devices"), medium, plain=plain), encoding="unicode")
 
 
 def _cpu(domain: ET.Element, *, kvm: bool) -> None:
@@ -100,13 +107,29 @@ def _cpu(domain: ET.Element, *, kvm: bool) -> None:
     ET.SubElement(cpu, "feature", policy="require", name="rdrand")
 
 
-def _disk(devices: ET.Element, path: str) -> None:
+def _disk(devices: ET.Element, path: str, *, plain: bool) -> None:
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
     # The overlay is thrown away: never flush. A full host disk pauses the guest, which we see and report.
     ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache="unsafe", error_policy="enospace", discard="unmap")
     ET.SubElement(disk, "source", file=path)
+    if plain:
+        # The controller of the chipset, for which every Windows has a driver.
+        ET.SubElement(disk, "target", dev="sda", bus="sata")
+        return
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
     _on_root_bus(disk, 2)
+
+
+def _data_disk(devices: ET.Element, number: int, lun: int, path: str, *, plain: bool) -> None:
+    """At its logical unit number; ports of a SATA controller have none, so that there the serial number tells it."""
+    disk = ET.SubElement(devices, "disk", type="file", device="disk")
+    ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache="unsafe", error_policy="enospace", discard="unmap")
+    ET.SubElement(disk, "source", file=path)
+    ET.SubElement(disk, "target", dev=f"sd{chr(ord('c') + number)}", bus="sata" if plain else "scsi")
+    _text(disk, "serial", f"lun-{lun}")
+    if not plain:
+        # Target 0 is the CD drive.
+        ET.SubElement(disk, "address", type="drive", controller="0", bus="0", target="1", unit=str(lun))
 
 
 def _on_root_bus(device: ET.Element, slot: int) -> None:
@@ -114,12 +137,12 @@ def _on_root_bus(device: ET.Element, slot: int) -> None:
     ET.SubElement(device, "address", type="pci", domain="0x0000", bus="0x00", slot=f"{slot:#04x}", function="0x0")
 
 
-def _cdrom(devices: ET.Element, path: str | None) -> ET.Element:
+def _cdrom(devices: ET.Element, path: str | None, *, plain: bool) -> ET.Element:
     disk = ET.SubElement(devices, "disk", type="file", device="cdrom")
     ET.SubElement(disk, "driver", name="qemu", type="raw")
     if path:
         ET.SubElement(disk, "source", file=path)
-    ET.SubElement(disk, "target", dev=CD, bus="scsi")
+    ET.SubElement(disk, "target", dev=CD_PLAIN if plain else CD, bus="sata" if plain else "scsi")
     ET.SubElement(disk, "readonly")
     return disk
 
@@ -165,7 +188,8 @@ def _network(spec: MachineSpec) -> list[str]:
         name = NETDEV.format(index=index)
         restrict = "on" if nic.network.kind == "none" else "off"
         # Slots from 0x10 up are far from those that libvirt hands out.
-        device = f"virtio-net-pci,netdev={name},mac={nic.mac},romfile=,bus=pcie.0,addr={0x10 + index:#x}"
+        card = "e1000e" if spec.image.recipe.devices == "plain" else "virtio-net-pci"
+        device = f"{card},netdev={name},mac={nic.mac},romfile=,bus=pcie.0,addr={0x10 + index:#x}"
         arguments += ["-netdev", f"user,id={name},ipv6=off,restrict={restrict}", "-device", device]
     return arguments
 

@@ -111,7 +111,7 @@ class LibvirtHypervisor:
     def _forked_or_cold(
         self, spec: MachineSpec, freeze: FreezePoint | None, deadline: Deadline, waiting: Callable[[str], None]
     ) -> LibvirtMachine:
-        why = "a cold boot was asked for" if freeze is None else self._why_cold(spec.image)
+        why = "a cold boot was asked for" if freeze is None else self._why_cold(spec)
         if freeze is None or why:
             return self._cold(spec, Origin(False, why or ""), deadline)
         assert isinstance(self._storage, LocalFiles)
@@ -132,13 +132,16 @@ class LibvirtHypervisor:
                     raise
         return self._cold(spec, Origin(False, why or ""), deadline)
 
-    def _why_cold(self, image: Image) -> str | None:
-        """Why machines of ``image`` cannot be forked here, None when they can."""
+    def _why_cold(self, spec: MachineSpec) -> str | None:
+        """Why machines like ``spec`` cannot be forked here, None when they can."""
+        image = spec.image
         needed = {"entropy", "clock", "host-key", "name"}
         if not self._connection.embed:
             return "forks are made by the in-process driver only"
         if image.recipe.freeze_point != "awaiting-instance" or needed - set(image.recipe.renews):
             return f"the image {image.recipe.name} cannot renew itself after a fork"
+        if spec.data_disks:
+            return "its data disks are there from power-on, and the template has none"
         if firmware() is None:
             return "QEMU's firmware bios-256k.bin is not where this is known to be"
         if self.accelerator(image).kind != "tcg":
@@ -159,6 +162,10 @@ class LibvirtHypervisor:
                 medium=storage.medium(spec.name, spec.medium) if spec.medium else None,
                 console=socket_of(connection, spec, "console"),
                 channel=socket_of(connection, spec, "channel"),
+                data_disks=tuple(
+                    (disk.lun, storage.blank(f"{spec.name}.lun{disk.lun}", disk.size_mb, deadline=deadline))
+                    for disk in spec.data_disks
+                ),
             )
             machine.start(files, domain_xml(spec, files, kvm=kvm), deadline=deadline)
         except BaseException:

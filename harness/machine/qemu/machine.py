@@ -26,7 +26,7 @@ from harness.machine.checkpoints import Facts, link
 from harness.machine.console import ConsoleRecorder
 from harness.machine.protocol import Capability, Channel, MachineSpec, MachineState, Medium, Origin
 from harness.machine.qemu import memory, monitor
-from harness.machine.qemu.connection import Connection
+from harness.machine.qemu.connection import Connection, ended
 from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml
 from harness.machine.qemu.storage import LocalFiles, Volumes
 from harness.machine.qemu.tunnel import Tunnel, free_port, is_this_host
@@ -65,7 +65,9 @@ class LibvirtMachine:
         if origin.forked:
             abilities.add(Capability.checkpoint)
         # A connection to another libvirt cannot give away a socket of its own.
-        self.capabilities = frozenset(abilities | {Capability.guest_channel} if connection.embed else abilities)
+        if connection.embed and spec.image.recipe.devices == "virtio":
+            abilities.add(Capability.guest_channel)
+        self.capabilities = frozenset(abilities)
         self._connection = connection
         self._storage = storage
         self._spec = spec
@@ -259,7 +261,7 @@ class LibvirtMachine:
         assert self._domain is not None
         with self._mapped("change the medium"):
             flags = libvirt.VIR_DOMAIN_DEVICE_MODIFY_LIVE | libvirt.VIR_DOMAIN_DEVICE_MODIFY_FORCE
-            self._domain.updateDeviceFlags(cdrom_xml(path), flags)
+            self._domain.updateDeviceFlags(cdrom_xml(path, plain=self._spec.image.recipe.devices == "plain"), flags)
 
     def crash(self) -> None:
         self._destroy()
@@ -293,13 +295,15 @@ class LibvirtMachine:
         failures: list[BaseException] = []
         steps: list[Callable[[], None]] = [self._undo.close, self._destroy]
         if self._files:
-            paths = [self._medium, self._files.disk, *map(str, self._layers)]
+            data = [path for _lun, path in self._files.data_disks]
+            paths = [self._medium, self._files.disk, *data, *map(str, self._layers)]
             steps += [lambda path=path: self._storage.remove(path) for path in paths if path]  # type: ignore[misc]
             sockets = [Path(path) for path in (self._files.console, self._files.channel) if path]
             steps += [lambda path=path: path.unlink(missing_ok=True) for path in sockets]  # type: ignore[misc]
         else:
             # It never got as far as a domain, but files may have been made.
-            steps += [lambda suffix=suffix: self._storage.remove(self._path(suffix)) for suffix in ("iso", "qcow2")]  # type: ignore[misc]
+            suffixes = ["iso", "qcow2", *(f"lun{disk.lun}.qcow2" for disk in self._spec.data_disks)]
+            steps += [lambda suffix=suffix: self._storage.remove(self._path(suffix)) for suffix in suffixes]  # type: ignore[misc]
         steps.append(lambda: self._connection.folder.forget(self.name))
         for step in steps:
             try:
@@ -320,6 +324,7 @@ class LibvirtMachine:
         if self._process and not flags & libvirt.VIR_DOMAIN_DESTROY_GRACEFUL and self._process.kill():
             # Nothing of it was wanted any more. libvirt notices by itself that the domain is gone; asked to destroy it,
             # it would look only every 0.2 s whether the process has ended.
+            ended(self.name)
             self.console.close()
             return
         try:

@@ -34,6 +34,9 @@ class Storage(Protocol):
 
     def medium(self, name: str, medium: Medium) -> str: ...
 
+    def blank(self, name: str, size_mb: int, *, deadline: Deadline) -> str:
+        """An empty disk."""
+
     def remove(self, path: str) -> None: ...
 
 
@@ -59,6 +62,13 @@ class LocalFiles:
             if "No space left" in error.stderr:
                 raise _full(self.folder) from error
             raise
+        path.chmod(0o600)
+        give_to_qemu(path, write=True)
+        return str(path)
+
+    def blank(self, name: str, size_mb: int, *, deadline: Deadline) -> str:
+        path = self.folder / f"{name}.qcow2"
+        run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), f"{size_mb}M"], deadline=deadline)
         path.chmod(0o600)
         give_to_qemu(path, write=True)
         return str(path)
@@ -130,6 +140,11 @@ class Volumes:
 
     def overlay(self, name: str, backing: str, image: Image, *, deadline: Deadline) -> str:
         volume = self._create(f"{name}.qcow2", "qcow2", image.disk.stat().st_size, backing=backing)
+        self.made.append(volume.name())
+        return str(volume.path())
+
+    def blank(self, name: str, size_mb: int, *, deadline: Deadline) -> str:
+        volume = self._create(f"{name}.qcow2", "qcow2", size_mb << 20, mode="0600")
         self.made.append(volume.name())
         return str(volume.path())
 

@@ -103,6 +103,10 @@ void make_resources(const struct answer *answer);         /* resources.c */
 void mount_resources(const struct answer *answer);
 void make_spares(unsigned long megabytes, int count);     /* for local resources to come, before a guest is frozen */
 
+/* partner.c: what an image has beside this agent, such as what makes a Linux a stand-in for another system. */
+bool has_partner(void);
+void ask_partner(const char *what, const char *folder);   /* returns when it is done */
+
 /* The three faces. */
 _Noreturn void initramfs(void);                           /* initramfs.c */
 _Noreturn void resident(void);                            /* resident.c */

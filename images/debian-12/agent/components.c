@@ -37,7 +37,8 @@ static void announce_ready(const struct answer *answer)
 		fail_errno("the boot id cannot be read");
 	boot[strcspn(boot, "\n")] = 0;
 	write_text(READY, 0644, "%s %s %s\n", answer->instance, COMPONENTS_VERSION, boot);
-	stage("ready %s %s", answer->instance, boot);
+	if (!has_partner())
+		stage("ready %s %s", answer->instance, boot);
 	free(boot);
 }
 
@@ -70,21 +71,28 @@ static void specialize(struct answer *answer, bool stood_still)
 	set_entropy(answer);
 	set_clock(answer, stood_still);
 	/* What takes longest, beside the rest, of which what the ssh server needs comes first. */
-	pid_t certificates = answer->certificate_count ? in_parallel(install_certificates, answer) : 0;
+	bool alone = !has_partner();
+	pid_t certificates = alone && answer->certificate_count ? in_parallel(install_certificates, answer) : 0;
 	pid_t resources = answer->resource_count ? in_parallel(make_resources, answer) : 0;
-	set_host_key();
+	if (alone)
+		set_host_key();
 	set_administrator(answer);
 	set_identity(answer);
 	set_settings(answer);
 	set_network(answer);
 	if (answer->await_ssh)
 		start_ssh();
-	take_payload(answer);
+	if (alone)
+		take_payload(answer);
 	if (certificates)
 		await(certificates);
 	if (resources)
 		await(resources);
 	write_text(STATE_VERSION, 0600, "%s\n", COMPONENTS_VERSION);
+	if (!alone) { /* it says that the guest is ready, and whoever hears that may restart it */
+		write_state(answer);
+		ask_partner("specialize", instance_data);
+	}
 }
 
 /* From `write_state` on a boot restores instead of waiting for instance data. */
@@ -127,6 +135,8 @@ void components_restore(void)
 	mount_resources(&answer);
 	if (answer.await_ssh)
 		await_ssh();
+	if (has_partner())
+		ask_partner("restore", "-");
 	announce_ready(&answer);
 	notify_ready();
 	serve(&answer);

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Windows guest reached by WinRM: one shell stays open, a command costs four requests."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from harness.deadline import Deadline
+from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostError, UsageError
+from harness.guest.command import describe
+from harness.guest.protocol import MAX_OUTPUT, GuestResult
+from harness.guest.winrm_client import Access, Client, ShellGoneError, check_environment
+from harness.guest.wintext import decode, join_arguments
+
+READY_PATH = "C:\\ProgramData\\VMRole\\ready"
+HELPER = "C:\\Program Files\\VMRole\\vmrole-run.exe"
+"""Installed by the integration components (docs/windows-guest.md)."""
+MAX_PUT = 8 * 1024 * 1024
+"""Bytes that are sent over WinRM: it is slow, and payloads go on the instance medium."""
+_END_SECONDS = 15.0
+
+Restarted = Callable[[str, Deadline], str]
+"""Waits until the guest announces that it is ready in another boot than the one named, and returns that one's id."""
+
+
+class WinRmGuest:
+    """harness.guest.protocol.Guest over WinRM."""
+
+    def __init__(self, client: Client, shell: str, *, boot_id: str = "", restarted: Restarted | None = None) -> None:
+        self._client = client
+        self._shell: str | None = shell
+        self._boot_id = boot_id
+        self._restarted = restarted
+        self._lost = False
+
+    @classmethod
+    def connect(
+        cls,
+        host: str,
+        port: int,
+        *,
+        password: str,
+        certificate: bytes | None,
+        deadline: Deadline,
+        username: str = "Administrator",
+        boot_id: str = "",
+        restarted: Restarted | None = None,
+    ) -> WinRmGuest:
+        """Log on, trying until the deadline.
+
+        ``certificate`` (PEM) is the only one accepted from an HTTPS service; None is HTTP, whose messages NTLM
+        encrypts. ``boot_id`` is that of the boot the guest is in, if it is known, and ``restarted`` awaits another one;
+        without it the guest is asked. Raises GuestError for another certificate or a refusal, GuestNotReadyError at the
+        deadline.
+        """
+        client = Client(Access(host, port, username, password, certificate))
+        shell = client.await_answer(deadline=deadline)
+        return cls(client, shell, boot_id=boot_id, restarted=restarted)
+
+    def __enter__(self) -> WinRmGuest:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """From any thread. The guest's shell ends by itself, or with the guest."""
+        self._client.close()
+
+    @property
+    def connected(self) -> bool:
+        return not self._client.closed and not self._lost
+
+    @property
+    def closed(self) -> bool:
+        """Whether somebody closed it; it is not to be reached again then."""
+        return self._client.closed
+
+    @property
+    def last_boot(self) -> str:
+        """The boot id that was heard of last."""
+        return self._boot_id
+
+    def reconnect(self, *, deadline: Deadline) -> None:
+        """See protocol.Guest: the guest answers again, and its ready marker is there."""
+        if self._client.closed:
+            raise GuestNotReadyError("the connection to the guest was closed", awaited="nothing any more")
+        seen = "its ready marker was not there"
+        while True:
+            late = deadline.expired
+            self._shell = self._client.await_answer(deadline=deadline)
+            self._lost = False
+            try:
+                self._boot_id = self.boot_id(deadline=deadline)
+                return
+            except GuestLostError as error:
+                seen = error.message
+            except GuestError:
+                seen = "its ready marker was not there"
+            if late or deadline.expired:
+                self._lost = True
+                raise GuestNotReadyError(
+                    f"the guest is not ready again within {deadline.seconds:.0f} s: {seen}", awaited="the ready marker"
+                )
+            time.sleep(min(0.5, deadline.remaining))
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        deadline: Deadline,
+        timeout: float | None = None,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        max_output: int = MAX_OUTPUT,
+    ) -> GuestResult:
+        """See protocol.Guest. The words are quoted as a C run-time library takes them apart again."""
+        return self.run_line(
+            join_arguments(argv),
+            what=f"run {describe(argv)}",
+            deadline=deadline,
+            timeout=timeout,
+            stdin=stdin,
+            env=env,
+            cwd=cwd,
+            max_output=max_output,
+        )
+
+    def run_line(
+        self,
+        line: str,
+        *,
+        deadline: Deadline,
+        what: str = "run a command",
+        timeout: float | None = None,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        max_output: int = MAX_OUTPUT,
+    ) -> GuestResult:
+        """Run ``line`` exactly as it stands, without a command interpreter; ``what`` is said when that goes wrong.
+
+        The exit code is all 32 bits, unsigned. A program that was not found is a GuestError, as the service says it.
+        """
+        if timeout is not None and timeout <= 0:
+            raise ValueError("a time-out is more than 0 seconds")
+        check_environment(env or {})
+        own = bool(env) or cwd is not None
+        began = time.monotonic()
+        try:
+            shell = self._open(cwd, env or {}, deadline) if own else self._standing(deadline)
+            try:
+                command = self._client.start(shell, line, deadline=deadline)
+            except ShellGoneError:
+                if own:
+                    raise
+                # It was idle for too long, or the service was started anew; nothing of this command has begun.
+                self._shell = None
+                shell = self._standing(deadline)
+                command = self._client.start(shell, line, deadline=deadline)
+            try:
+                return self._follow(shell, command, stdin, deadline, timeout, max_output, what, began)
+            finally:
+                if own and self.connected:
+                    self._client.close_shell(shell, deadline=Deadline(_END_SECONDS))
+        except ShellGoneError:
+            self._lost = True
+            raise GuestLostError(f"the guest or its WinRM service restarted while it was to {what}") from None
+        except GuestLostError as error:
+            if not deadline.expired:
+                self._lost = True
+            raise GuestLostError(f"{error.message}; it was to {what}") from None
+        except GuestError as error:
+            raise GuestError(f"{error.message}; it was to {what}", hint=error.hint) from None
+
+    def _open(self, folder: str | None, environment: Mapping[str, str], deadline: Deadline) -> str:
+        return self._client.open_shell(folder=folder, environment=environment, deadline=deadline)
+
+    def _standing(self, deadline: Deadline) -> str:
+        if self._shell is None:
+            self._shell = self._open(None, {}, deadline)
+        return self._shell
+
+    def _follow(
+        self,
+        shell: str,
+        command: str,
+        stdin: bytes,
+        deadline: Deadline,
+        timeout: float | None,
+        most: int,
+        what: str,
+        began: float,
+    ) -> GuestResult:
+        limit = Deadline(timeout)
+        streams = bytearray(), bytearray()
+        truncated = False
+        repeated = self._client.repeated
+        # Its end too: a program that reads would wait for it.
+        self._client.feed(shell, command, stdin, deadline=deadline)
+        while True:
+            out, err, code = self._client.receive(shell, command, deadline=deadline.within(limit.timeout()))
+            for stream, data in zip(streams, (out, err), strict=True):
+                room = most - len(stream)
+                stream += data[:room]
+                truncated |= len(data) > room
+            truncated |= self._client.repeated > repeated
+            late = code is None and limit.expired
+            if code is not None or late or deadline.expired:
+                break
+        seconds = time.monotonic() - began
+        # The guest keeps what has ended until it is told to forget it.
+        self._client.end(shell, command, deadline=Deadline(_END_SECONDS))
+        if code is None and not late:
+            raise GuestLostError(f"the guest did not end it within {seconds:.0f} s; the connection stands")
+        out, err = (bytes(stream) for stream in streams)
+        return GuestResult(None if late else code, out, err, seconds, late, truncated)
+
+    def put(self, source: Path | bytes, path: str, *, deadline: Deadline, mode: int = 0o600) -> None:
+        """Write one file: whole or not at all, with the rights that its folder gives it. Folders are made."""
+        try:
+            data = source if isinstance(source, bytes) else source.read_bytes()
+        except OSError as error:
+            raise HostError(f"{source!s} cannot be read: {error.strerror}") from None
+        if len(data) > MAX_PUT:
+            raise UsageError(f"{path} has {len(data) >> 20} MiB, too much for WinRM", hint="put it into the payload")
+        if "\n" in path or "\0" in path:
+            raise UsageError(f"{path!r} cannot be the name of a file")
+        head = f"{len(data)} {path}\n".encode("utf-8", "replace")
+        done = self.run([HELPER, "receive"], deadline=deadline, stdin=head + data, max_output=4096)
+        if done.exit_code != 0:
+            raise GuestError(f"{path} cannot be written in the guest: {_said(done)}")
+
+    def get(self, path: str, *, deadline: Deadline, limit: int = MAX_OUTPUT) -> bytes:
+        """The first ``limit`` bytes of a regular file. Raises GuestError for anything else."""
+        done = self.run([HELPER, "send", path, str(limit)], deadline=deadline, max_output=limit)
+        if done.exit_code != 0:
+            raise GuestError(f"{path} cannot be read in the guest: {_said(done)}")
+        return done.stdout
+
+    def boot_id(self, *, deadline: Deadline) -> str:
+        """What the ready marker of this boot says."""
+        done = self.run(["cmd.exe", "/c", "type", READY_PATH], deadline=deadline, max_output=1024)
+        words = decode(done.stdout).split()
+        if done.exit_code != 0 or len(words) < 3:
+            raise GuestError("the guest does not tell its boot id: it has no ready marker")
+        return words[2]
+
+    def reboot(self, *, deadline: Deadline) -> str:
+        """See protocol.Guest: another boot id, and the ready marker of that boot, or GuestNotReadyError."""
+        before = self._boot_id or self.boot_id(deadline=deadline)
+        # The answer may be lost with the boot.
+        with contextlib.suppress(GuestLostError):
+            asked = self.run(["shutdown.exe", "/r", "/t", "0", "/f"], deadline=deadline.within(30.0))
+            if asked.exit_code not in (0, 1115, 1190):  # it is already under way
+                raise GuestError(f"the guest refuses to restart: {_said(asked)}")
+        self._shell = None
+        try:
+            if self._restarted:
+                self._boot_id = self._restarted(before, deadline)
+                self._shell = self._client.await_answer(deadline=deadline)
+                self._lost = False
+                return self._boot_id
+            return self._asked_until_restarted(before, deadline)
+        except GuestNotReadyError as error:
+            self._lost = True
+            raise GuestNotReadyError(
+                f"the guest did not come back from its restart within {deadline.seconds:.0f} s: {error.message}",
+                awaited="the ready marker of the new boot",
+                console=error.console,
+            ) from None
+
+    def _asked_until_restarted(self, before: str, deadline: Deadline) -> str:
+        while True:
+            self.reconnect(deadline=deadline)
+            if self._boot_id != before:
+                return self._boot_id
+            if deadline.expired:
+                raise GuestNotReadyError("it is still in its old boot", awaited="another boot")
+            time.sleep(min(1.0, deadline.remaining))
+
+
+def _said(done: GuestResult) -> str:
+    lines = [line.strip() for line in decode(done.stderr or done.stdout).splitlines() if line.strip()]
+    return lines[0][:200] if lines else f"exit code {done.exit_code}"

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One WS-Management conversation with a Windows guest. Only this module knows pywinrm.
+
+What it adds to the library: the pinned certificate, deadlines, verbatim command lines, standard input of any size,
+retries over a broken network, and errors that say who failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import requests
+import requests.adapters
+import winrm.exceptions
+from winrm.protocol import Protocol as WinRm
+
+from harness.deadline import Deadline
+from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
+
+T = TypeVar("T")
+
+MAX_LINE = 8191
+"""Characters of a command line that Windows' remote shell takes."""
+_OPERATION_SECONDS = 5
+"""How long the guest may hold a request for output open; also how soon a closed connection is noticed."""
+_ANSWER_SECONDS = 60
+"""How long an answer may take beyond that; an emulated guest that is busy takes seconds."""
+_RETRY_SECONDS = 30.0
+"""How long a guest may be out of reach within a command before it counts as lost."""
+_PART = 96 * 1024
+"""Bytes of standard input in one envelope: as base64 below the smallest limit of any Windows, 150 KB."""
+_CODE_PAGE = 65001
+_GONE = frozenset({2150858843, 0x80338045})
+"""WSManFault codes: no such shell or command, which a restart of the guest or its service causes."""
+_UNSTARTABLE = {
+    2: "has no such program",
+    3: "has no such folder or program",
+    5: "denies access to the program",
+    193: "cannot start what is no program for it",
+    267: "has no such folder",
+}
+"""Errors of Windows, bare or as a HRESULT, for a program that cannot be started."""
+_TOO_MANY = {2150859173: "shells of one user", 2150859174: "commands of one shell"}
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where a guest's WinRM service is, who we are there, and who it must be.
+
+    ``certificate`` (PEM) is the only one accepted; None is HTTP, where NTLM encrypts the messages.
+    """
+
+    host: str
+    port: int
+    username: str
+    password: str = field(repr=False)
+    certificate: bytes | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}/wsman"
+
+
+class ShellGoneError(Exception):
+    """The guest does not know the shell or command any more: it, or its WinRM service, was started anew."""
+
+
+class Client:
+    """Requests, one at a time; a broken connection is made anew."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._fingerprint = _fingerprint(access.certificate) if access.certificate else None
+        self._lock = threading.RLock()
+        self._closed = threading.Event()
+        self.repeated = 0
+        """Requests that were sent again although the guest may have answered them before: output may be missing."""
+        self._protocol = WinRm(
+            access.url,
+            transport="ntlm",
+            username=access.username,
+            password=access.password,
+            server_cert_validation="ignore",  # by the certificate authorities of this host: it is pinned instead
+            read_timeout_sec=_ANSWER_SECONDS,
+            operation_timeout_sec=_OPERATION_SECONDS,
+            proxy=None,
+        )
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """End it, from any thread; a request under way ends within seconds."""
+        self._closed.set()
+        if self._lock.acquire(timeout=0):
+            try:
+                self._protocol.transport.close_session()
+            finally:
+                self._lock.release()
+
+    def open_shell(self, *, folder: str | None, environment: Mapping[str, str], deadline: Deadline) -> str:
+        """A shell on the guest, its identifier; ``environment`` is added to the guest's own."""
+        return self._ask(
+            "open a shell",
+            lambda: self._protocol.open_shell(
+                working_directory=folder, env_vars=dict(environment) or None, noprofile=True, codepage=_CODE_PAGE
+            ),
+            deadline,
+            again=True,
+        )
+
+    def close_shell(self, shell: str, *, deadline: Deadline) -> None:
+        """End a shell and everything in it; a shell that is gone is just that."""
+        with contextlib.suppress(ShellGoneError, GuestError):
+            self._ask("end a shell", lambda: self._protocol.close_shell(shell, close_session=False), deadline)
+
+    def start(self, shell: str, line: str, *, deadline: Deadline) -> str:
+        """Start ``line`` as it stands, without a command interpreter; the identifier of the command."""
+        program, rest = _program(line)
+        return self._ask(
+            "start a command",
+            lambda: self._protocol.run_command(
+                shell, program, [rest] if rest else [], console_mode_stdin=False, skip_cmd_shell=True
+            ),
+            deadline,
+        )
+
+    def feed(self, shell: str, command: str, data: bytes, *, deadline: Deadline) -> None:
+        """All of standard input, and its end."""
+        for at in range(0, max(1, len(data)), _PART):
+            part, last = data[at : at + _PART], at + _PART >= len(data)
+
+            def send(part: bytes = part, last: bool = last) -> None:
+                self._protocol.send_command_input(shell, command, part, end=last)
+
+            self._ask("send standard input", send, deadline)
+
+    def receive(self, shell: str, command: str, *, deadline: Deadline) -> tuple[bytes, bytes, int | None]:
+        """What the command wrote since the last time, and its exit code when it has ended (unsigned, 32 bits)."""
+
+        def ask() -> tuple[bytes, bytes, int | None]:
+            try:
+                out, err, code, over = self._protocol.get_command_output_raw(shell, command)
+            except winrm.exceptions.WinRMOperationTimeoutError:
+                return b"", b"", None
+            return out, err, code & 0xFFFFFFFF if over else None
+
+        return self._ask("give the output of a command", ask, deadline, again=True)
+
+    def end(self, shell: str, command: str, *, deadline: Deadline) -> None:
+        """End a command and what it started, and forget it."""
+        with contextlib.suppress(ShellGoneError):
+            self._ask(
+                "end a command",
+                lambda: self._protocol.cleanup_command(shell, command),
+                deadline,
+                again=True,
+            )
+
+    def await_answer(self, *, deadline: Deadline) -> str:
+        """Open a shell as soon as the guest answers, trying until the deadline.
+
+        Raises GuestError at once when the guest has another certificate or refuses the password, GuestNotReadyError at
+        the deadline.
+        """
+        tried = "nothing was tried"
+        while True:
+            late = deadline.expired
+            try:
+                return self._once(
+                    lambda: self._protocol.open_shell(noprofile=True, codepage=_CODE_PAGE), deadline, most=10.0
+                )
+            except (_BrokenError, ShellGoneError) as error:
+                tried = str(error)
+            if self.closed:
+                raise GuestLostError("the connection to the guest was closed")
+            if late or deadline.expired:
+                raise GuestNotReadyError(
+                    f"the guest's WinRM service did not answer within {deadline.seconds:.0f} s: {tried}",
+                    awaited="the WinRM service",
+                )
+            time.sleep(min(0.1, deadline.remaining))
+
+    def _ask(self, what: str, request: Callable[[], T], deadline: Deadline, *, again: bool = False) -> T:
+        """One request. ``again`` whether it may be repeated where nobody knows if the guest got it: one that starts
+        something may not."""
+        began = time.monotonic()
+        tries = deadline.within(_RETRY_SECONDS)
+        while True:
+            if self.closed:
+                raise GuestLostError(f"the connection to the guest is gone: it was to {what}")
+            try:
+                return self._once(request, deadline)
+            except _BrokenError as error:
+                if tries.expired or not (again or error.unsent):
+                    seconds = time.monotonic() - began
+                    raise GuestLostError(f"the guest did not {what} within {seconds:.0f} s: {error}") from None
+                self.repeated += not error.unsent
+            time.sleep(min(0.2, tries.remaining))
+
+    def _once(self, request: Callable[[], T], deadline: Deadline, *, most: float = _ANSWER_SECONDS) -> T:
+        with self._lock:
+            transport = self._protocol.transport
+            hold = max(1, round(min(_OPERATION_SECONDS, deadline.remaining)))
+            self._protocol.operation_timeout_sec = hold
+            # Beyond the deadline by as much as a guest needs to say that it has nothing to say.
+            transport.read_timeout_sec = min(most, deadline.remaining + hold) + 1.0  # type: ignore[assignment]
+            try:
+                with _mapped(self._access):
+                    if transport.session is None:
+                        self._connect()
+                    return request()
+            except BaseException:
+                # A connection in an unknown state, or a session that lacks its encryption, is of no use.
+                transport.close_session()
+                raise
+
+    def _connect(self) -> None:
+        """A session that sees nothing of this host's environment and accepts the pinned certificate only."""
+        if self._access.certificate:
+            _check_expiry(self._access.certificate)
+        session = self._protocol.transport.build_session()
+        session.trust_env = False
+        if self._fingerprint:
+            session.mount("https://", _Pinned(self._fingerprint))
+
+
+class _Pinned(requests.adapters.HTTPAdapter):
+    """Accepts the certificate with one fingerprint (SHA-256), whoever signed it and whatever name it has."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self._pin = fingerprint
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, assert_fingerprint=self._pin, assert_hostname=False)
+
+
+class _BrokenError(Exception):
+    """The network or the service broke; ``unsent`` says that the guest surely never got the request."""
+
+    def __init__(self, message: str, *, unsent: bool) -> None:
+        super().__init__(message)
+        self.unsent = unsent
+
+
+@contextlib.contextmanager
+def _mapped(access: Access) -> Iterator[None]:
+    """The library's exceptions as ours."""
+    try:
+        yield
+    except winrm.exceptions.InvalidCredentialsError:
+        raise GuestError(
+            f"the guest does not let {access.username} in with the password of this run",
+            hint="its answer file did not set it, or WinRM was asked before the specialization had ended",
+        ) from None
+    except winrm.exceptions.WSManFaultError as error:
+        code = error.wsman_fault_code
+        if code in _GONE:
+            raise ShellGoneError("the guest does not know the shell any more") from None
+        if code is not None and (system := code & 0xFFFF) in _UNSTARTABLE and code in (system, 0x80070000 | system):
+            raise GuestError(f"the guest {_UNSTARTABLE[system]}") from None
+        if code in _TOO_MANY:
+            raise GuestError(f"the guest allows no more {_TOO_MANY[code]}") from None
+        raise GuestError(f"the guest's WinRM service refuses: {_shown(error.reason)} (fault {code})") from None
+    except winrm.exceptions.WinRMTransportError as error:
+        if error.code in (404, 405, 501):
+            raise GuestError(f"what answers at {access.host}:{access.port} is no WinRM service") from None
+        raise _BrokenError(f"its WinRM service answers with HTTP status {error.code}", unsent=False) from None
+    except winrm.exceptions.WinRMError as error:
+        raise GuestError(f"the guest's WinRM service cannot be used: {_shown(str(error))}") from None
+    except requests.exceptions.SSLError as error:
+        if "fingerprint" in str(error).lower():
+            raise GuestError(
+                f"the WinRM service at {access.host}:{access.port} has another certificate than the one made for this "
+                "machine",
+                hint="another machine answers there, or the guest did not take its certificate",
+            ) from None
+        raise _BrokenError("the encrypted connection broke", unsent=False) from None
+    except requests.exceptions.ConnectTimeout:
+        raise _BrokenError("it does not accept connections", unsent=True) from None
+    except requests.exceptions.ReadTimeout:
+        raise _BrokenError("it accepts connections but does not answer", unsent=False) from None
+    except requests.exceptions.ConnectionError as error:
+        refused = "refused" in str(error)
+        raise _BrokenError(
+            "it refuses connections" if refused else "it closes the connection", unsent=refused
+        ) from None
+    except requests.exceptions.RequestException as error:
+        raise _BrokenError(type(error).__name__, unsent=False) from None
+    except (StopIteration, SyntaxError, AttributeError, TypeError, ValueError, AssertionError) as error:
+        # What the library's own reading of an answer trips over: the guest is untrusted.
+        raise GuestError(f"the guest's WinRM service gives an answer that is none: {_shown(str(error))}") from None
+
+
+def _program(line: str) -> tuple[str, str]:
+    """A command line as program and rest, each as it stands: the two are put together again with one blank."""
+    if not line.strip():
+        raise UsageError("there is no command to run")
+    if len(line) > MAX_LINE:
+        raise UsageError(
+            f"the command line has {len(line)} characters, Windows' remote shell takes {MAX_LINE}",
+            hint="put long texts into a file of the payload",
+        )
+    if any((ord(c) < 32 and c != "\t") or 0xD800 <= ord(c) <= 0xDFFF or c in "\ufffe\uffff" for c in line):
+        raise UsageError("the command line has characters in it that no command can be given")
+    end = line.find('"', 1) + 1 if line.startswith('"') else line.find(" ")
+    if end <= 0 or end >= len(line) or line[end] != " ":
+        return line, ""
+    return line[:end], line[end + 1 :]
+
+
+def _fingerprint(certificate: bytes) -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+
+    return x509.load_pem_x509_certificate(certificate).fingerprint(hashes.SHA256()).hex()
+
+
+def _check_expiry(certificate: bytes) -> None:
+    import datetime
+
+    from cryptography import x509
+
+    end = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+    if end < datetime.datetime.now(datetime.UTC):
+        raise GuestError(
+            f"the certificate of the guest's WinRM service expired on {end:%Y-%m-%d}",
+            hint="a machine kept for so long cannot be reached any more; make a new one",
+        )
+
+
+def _shown(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
+
+
+def check_environment(environment: Mapping[str, str]) -> None:
+    """Raise UsageError for what cannot be an environment variable."""
+    for name, value in environment.items():
+        if not name or "=" in name or any(ord(c) < 32 for c in name + value):
+            raise UsageError(f"{name!r} cannot be an environment variable of a remote shell")

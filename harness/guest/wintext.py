@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command lines and texts of Windows: how arguments become one line, and what the bytes that programs write mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_CLIXML = b"#< CLIXML"
+_CODED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_MESSAGE = re.compile(r'<S S="([A-Za-z]+)">(.*?)</S>', re.DOTALL)
+_MESSAGES = frozenset({"error", "warning", "verbose", "debug", "information", "output"})
+
+
+def join_arguments(argv: Sequence[str]) -> str:
+    """``argv`` as the one line that a program's C run-time library splits into the same words again."""
+    return " ".join(_quoted(word) for word in argv)
+
+
+def _quoted(word: str) -> str:
+    if word and not re.search(r'[\s"]', word):
+        return word
+    # Backslashes count only before a quotation mark, and there they are doubled.
+    inside = re.sub(r'(\\*)"', r'\1\1\\"', word)
+    return '"' + re.sub(r"(\\+)\Z", r"\1\1", inside) + '"'
+
+
+def decode(data: bytes) -> str:
+    """What a program of a Western Windows wrote: UTF-8 or UTF-16 where it is that, else the code page, 437 or 1252,
+    in which more of it are letters. Never raises."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    # Programs that write UTF-16 to a pipe write no mark; text without NUL characters has none in any code page.
+    if len(data) >= 4 and len(data) % 2 == 0 and data[1::2].count(0) > len(data) // 4 and 0 not in data[::2]:
+        return data.decode("utf-16-le", "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        pass
+    of_437 = sum(0x80 <= byte <= 0xA5 for byte in data)
+    of_1252 = sum(0xC0 <= byte <= 0xFF for byte in data)
+    return data.decode("cp1252" if of_1252 > of_437 else "cp437", "replace")
+
+
+def without_clixml(text: str) -> str:
+    """PowerShell's standard error as a person reads it: the messages of its XML, progress left out."""
+    if not text.startswith(_CLIXML.decode()):
+        return text
+    lines = [_plain(body) for kind, body in _MESSAGE.findall(text) if kind.lower() in _MESSAGES]
+    rest = text.rpartition("</Objs>")[2]
+    return "".join(lines) + rest.lstrip("\r\n")
+
+
+def _plain(text: str) -> str:
+    for name, character in (("lt", "<"), ("gt", ">"), ("quot", '"'), ("apos", "'"), ("amp", "&")):
+        text = text.replace(f"&{name};", character)
+    return _CODED.sub(lambda found: chr(int(found[1], 16)), text)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the stand-in Windows guest: a Debian with Wine, its prefix and the integration components in it.
+
+What runs in Wine is compiled here, and Wine runs at the build, on this computer's processor: nothing is emulated.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+from harness.deadline import Deadline
+from harness.errors import CommandError, HostError
+from harness.image.builders import Parts, Progress, debian
+from harness.image.catalog import Source
+from harness.image.windows import INSTALLER, ISO, compile_program
+from harness.process import run
+
+_PYTHON = "overlay/usr/lib/vmrole/python"
+_PROGRAMS = "overlay/usr/lib/vmrole/standin"
+_LIBRARIES = ("ws2_32", "advapi32", "crypt32")
+
+
+def build(source: Source, components: Path, folder: Path, *, deadline: Deadline, progress: Progress) -> Parts:
+    """See ``harness.image.builders.Build``."""
+    wheels = folder / "wheels"
+    _download(source, wheels, deadline)
+
+    def prepare(work: Path) -> None:
+        progress("compiling the programs of the stand-in guest")
+        programs = work / _PROGRAMS
+        programs.mkdir(parents=True)
+        for file in sorted((source.folder / "tools").glob("*.c")):
+            flags = ["-municode"] if b" wmain(" in file.read_bytes() else []
+            compile_program([file], programs / f"{file.stem}.exe", flags, _LIBRARIES, deadline=deadline)
+        shutil.copyfile(source.folder / "tools/unavailable.txt", work / "unavailable.txt")
+        shutil.copytree(source.folder / "python", work / _PYTHON, ignore=shutil.ignore_patterns("__pycache__"))
+        for wheel in sorted(wheels.iterdir()):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(work / _PYTHON)
+        shutil.rmtree(wheels)
+        # The drive that the integration components are installed from.
+        drive = work / "drive"
+        drive.mkdir()
+        (drive / INSTALLER).write_bytes(_read_iso(components / ISO, INSTALLER))
+
+    return debian.build(source, components, folder, deadline=deadline, progress=progress, prepare=prepare)
+
+
+def _download(source: Source, folder: Path, deadline: Deadline) -> None:
+    """The wheels of the recipe, by their hashes."""
+    folder.mkdir()
+    wanted = folder / "requirements.txt"
+    wanted.write_text("".join(f"{line}\n" for line in source.recipe.wheels), "utf-8")
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+    argv = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), "-r", str(wanted)]
+    try:
+        run(argv, deadline=deadline)
+    except CommandError as error:
+        raise HostError(
+            f"the Python packages of the image {source.recipe.name} cannot be downloaded: {error}",
+            hint="pip is needed, and the package index that it is set up for",
+        ) from error
+    wanted.unlink()
+
+
+def _read_iso(path: Path, name: str) -> bytes:
+    import pycdlib
+
+    iso = pycdlib.PyCdlib()
+    iso.open(str(path))
+    data = io.BytesIO()
+    iso.get_file_from_iso_fp(data, joliet_path=f"/{name}")
+    iso.close()
+    return data.getvalue()

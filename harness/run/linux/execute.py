@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executing run-once commands with the rules of the real Linux agent."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.guest.protocol import Guest, GuestResult
+from harness.plan import Plan, Step
+from harness.plan.linux import EMPTY_EXIT_CODE, EMPTY_STDERR
+from harness.run.result import Outcome
+from harness.run.system import Done
+
+if TYPE_CHECKING:
+    from harness.run.events import EventBus
+
+_UNSTARTABLE = re.compile(r"\A(?:timeout|env): (?:failed to run command )?[\u2018'](.*)[\u2019']: (.+)\n?\Z", re.DOTALL)
+_ERRNO = {"No such file or directory": 2, "Permission denied": 13, "Exec format error": 8}
+
+
+class LinuxExecutor:
+    """harness.run.system.Executor."""
+
+    def prepare(self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline) -> None:
+        """Nothing: whatever a command needs, the agent starts it."""
+
+    def why_not(self, step: Step) -> str | None:
+        return None
+
+    def run(self, step: Step, guest: Guest, *, deadline: Deadline) -> Done:
+        if step.argv:
+            done = guest.run(
+                step.argv,
+                deadline=deadline,
+                timeout=step.timeout,
+                stdin=step.stdin,
+                env=dict(step.environment),
+                cwd=step.working_directory,
+            )
+            done = _as_the_agent_says(step, done)
+        else:
+            done = GuestResult(EMPTY_EXIT_CODE, b"", EMPTY_STDERR.encode(), 0.0)
+        outcome, finding = _judge(step, done)
+        return Done(outcome, done, finding)
+
+
+def _as_the_agent_says(step: Step, done: GuestResult) -> GuestResult:
+    """A program that cannot be started: exit code 1 and the words of the real Linux agent (vmrole-spec section 8)
+    instead of what our way of starting it says."""
+    said = done.stderr.decode("utf-8", "replace")
+    unstartable = _UNSTARTABLE.match(said) if done.exit_code in (126, 127) else None
+    if unstartable is None or not step.argv or unstartable[1] != step.argv[0]:
+        return done
+    number = _ERRNO.get(unstartable[2].strip(), 2)
+    said = f"Failed to start child process '{step.argv[0]}' errno={number}  "
+    return GuestResult(1, done.stdout, said.encode(), done.seconds)
+
+
+def _judge(step: Step, done: GuestResult) -> tuple[Outcome, str | None]:
+    """The outcome and why. A Linux command never fails a deployment: the real agent logs a warning and goes on, also
+    at its time-out."""
+    warns = step.on_failure == "warn"
+    said: str | None
+    if done.timed_out:
+        said = f"it was stopped at its time-out of {step.timeout:g} s"
+        return (Outcome.warned if warns else Outcome.timed_out), said
+    if done.exit_code == 0:
+        return Outcome.succeeded, "its output was longer than is kept" if done.truncated else None
+    first = next((line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()), "")
+    said = first.strip() or None  # reports shorten, after they have masked
+    return (Outcome.warned if warns else Outcome.failed), said

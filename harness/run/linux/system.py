@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Linux guests offer a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.guest.command import ENVIRONMENT
+from harness.guest.protocol import Guest
+from harness.machine.protocol import Nic
+from harness.run.answer import LOCALE
+from harness.run.collect import OFFLINE, collect
+from harness.run.freeze import AgentFreezePoint
+from harness.run.linux.execute import LinuxExecutor
+from harness.run.linux.identity import LinuxIdentity
+from harness.run.system import Mask
+
+if TYPE_CHECKING:
+    from harness.image.recipe import Image, Recipe
+    from harness.plan import Plan
+    from harness.run.request import MachineRequest
+
+
+class LinuxSystem:
+    """harness.run.system.System."""
+
+    resumable = True
+    offline: Sequence[str] = OFFLINE
+
+    def identity(
+        self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
+    ) -> LinuxIdentity:
+        return LinuxIdentity.new(request, token, nic, payload=payload, await_ssh=not has_channel)
+
+    def freeze_point(self, recipe: Recipe) -> AgentFreezePoint:
+        return AgentFreezePoint({**ENVIRONMENT, "LANG": LOCALE})
+
+    def executor(self, recipe: Recipe) -> LinuxExecutor:
+        return LinuxExecutor()
+
+    def collect(self, guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
+        return collect(guest, folder, mask=mask, deadline=deadline)

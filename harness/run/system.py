@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam to a guest's operating system: what a run has to know of it, and nothing else of a run does.
+
+An implementation is the package harness.run.<os>, imported when an image of that system is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from harness.deadline import Deadline
+from harness.guest.protocol import Guest, GuestResult
+from harness.machine.protocol import FreezePoint, Machine, Nic
+from harness.run.readback import Observation
+from harness.run.result import CertificateResult, LocalResourceResult, Outcome
+
+if TYPE_CHECKING:
+    from harness.guest.channel import ChannelGuest, File
+    from harness.image.recipe import Image, Recipe
+    from harness.plan import Plan, Step
+    from harness.plan.step import OS
+    from harness.run.events import EventBus
+    from harness.run.request import MachineRequest
+
+Mask = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Specialization:
+    """What a guest became, as it tells itself."""
+
+    observations: tuple[Observation, ...]
+    certificates: tuple[CertificateResult, ...] = ()
+    local_resources: tuple[LocalResourceResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one execution of a step, and why. ``reboot`` whether the guest has to restart before anything
+    else, ``rerun`` whether the step is executed again after that. A step that was not started has no ``result``."""
+
+    outcome: Outcome
+    result: GuestResult | None = None
+    finding: str | None = None
+    reboot: bool = False
+    rerun: bool = False
+
+
+class Terminal(Protocol):
+    """A user's own session in the guest."""
+
+    def interactive(self) -> int:
+        """Join it to this terminal until it ends; its exit code."""
+
+    def close(self) -> None: ...
+
+
+class Identity(Protocol):
+    """One machine to be: what was made for it alone, and how it is given it, reached and asked."""
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be shown."""
+
+    def write_medium(self, path: Path, image: Image, payload: Path | None) -> None:
+        """Write the instance medium to ``path``; ``payload`` is the folder of the extension's payload."""
+
+    def files(self, payload: Path | None) -> Iterator[File]:
+        """The same for the agent's channel, which carries no integration components."""
+
+    def connect(self, machine: Machine, agent: ChannelGuest | None, *, boot_id: str, deadline: Deadline) -> Guest:
+        """The guest for commands; ``agent`` is the channel that a fork was greeted on, if it was one, and ``boot_id``
+        what the guest announced with its readiness."""
+
+    def terminal(self, machine: Machine, *, deadline: Deadline) -> Terminal: ...
+
+    def put_settings(self, guest: Guest, settings: bytes, *, deadline: Deadline) -> None:
+        """Give programs in the guest the values of the service configuration, one JSON object."""
+
+    def read_back(self, guest: Guest, *, deadline: Deadline) -> Specialization: ...
+
+    def access(self, machine: Machine) -> dict[str, str | int]:
+        """What a later process needs to log in; goes to the private state folder only."""
+
+
+class Executor(Protocol):
+    """Executes the steps of one run."""
+
+    def prepare(self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline) -> None:
+        """Look, before anything runs, at what will not work, and say so."""
+
+    def why_not(self, step: Step) -> str | None:
+        """Why ``step`` cannot be executed in this guest, one sentence; None when it can."""
+
+    def run(self, step: Step, guest: Guest, *, deadline: Deadline) -> Done:
+        """One step, once. Raises VmRoleError when the guest is lost."""
+
+
+class Greeting(FreezePoint, Protocol):
+    """A freeze point that remembers the fork it greeted last."""
+
+    guest: ChannelGuest | None
+
+    def close(self) -> None: ...
+
+
+class System(Protocol):
+    """What the package of an operating system offers, as ``SYSTEM``."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a machine can go on from a checkpoint (harness.run.replay)."""
+
+    def identity(
+        self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
+    ) -> Identity:
+        """Make everything that makes a machine one of its own."""
+
+    def freeze_point(self, recipe: Recipe) -> Greeting: ...
+
+    def executor(self, recipe: Recipe) -> Executor: ...
+
+    def collect(self, guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
+        """Write the guest's logs to ``folder``; returns sentences about what could not be had."""
+
+    @property
+    def offline(self) -> Sequence[str]:
+        """Files to look for on the disk of a guest that does not answer."""
+
+
+def system_of(os: OS) -> System:
+    """The implementation for ``os``."""
+    return cast(System, importlib.import_module(f"harness.run.{os}").SYSTEM)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Executing the steps of a Windows profile: started as the platform's agent starts them, judged by their policy."""
+
+from __future__ import annotations
+
+import ntpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from harness.deadline import Deadline
+from harness.errors import GuestError, GuestLostError, VmRoleError
+from harness.guest.protocol import Guest, GuestResult
+from harness.guest.winrm import HELPER, WinRmGuest
+from harness.guest.wintext import decode, without_clixml
+from harness.plan import Plan, Step
+from harness.plan.step import Kind
+from harness.run.result import Outcome
+from harness.run.system import Done
+from harness.run.windows.job import Ending, job_of, read_ending, too_long
+
+if TYPE_CHECKING:
+    from harness.image.recipe import Recipe
+    from harness.run.events import EventBus
+
+_GRACE = 30.0
+"""Seconds that the helper may take to end a program at its time-out, and to tell of it."""
+_RETURN_SECONDS = 240.0
+"""How long a guest that restarted in a step may take to come back."""
+_SYSTEM = frozenset({"nt authority\\system", "system", "localsystem", ".\\localsystem"})
+"""Names of the account that a step without a credential runs as anyway."""
+
+_TOOLS: Mapping[Kind, str] = {"web-deploy": "msdeploy.exe", "sql-dac": "SqlPackage.exe", "sql-script": "sqlcmd.exe"}
+_PLACES: Mapping[str, tuple[str, ...]] = {
+    "msdeploy.exe": ("%ProgramFiles%\\IIS\\Microsoft Web Deploy V*\\msdeploy.exe",),
+    "sqlpackage.exe": (
+        "%ProgramFiles%\\Microsoft SQL Server\\*\\DAC\\bin\\SqlPackage.exe",
+        "%ProgramFiles(x86)%\\Microsoft SQL Server\\*\\DAC\\bin\\SqlPackage.exe",
+    ),
+    "sqlcmd.exe": (
+        "%ProgramFiles%\\Microsoft SQL Server\\*\\Tools\\Binn\\SQLCMD.EXE",
+        "%ProgramFiles%\\Microsoft SQL Server\\Client SDK\\ODBC\\*\\Tools\\Binn\\SQLCMD.EXE",
+    ),
+}
+"""Where the products put their tools, which they leave out of PATH; of several the last by name is taken."""
+
+_UNSTARTABLE = {2: "there is no such program", 3: "there is no such program", 5: "the guest denies access to it",
+                193: "it is no program that Windows can start", 216: "it is a program for another processor",
+                740: "it asks for more rights than the administrator has"}  # fmt: skip
+
+
+@dataclass(slots=True)
+class WindowsExecutor:
+    """harness.run.system.Executor. ``cannot`` are the words of the image's recipe for what its guest cannot do."""
+
+    stand_in: bool = False
+    cannot: frozenset[str] = frozenset()
+    missing: dict[str, str] = field(default_factory=dict)
+    """Step to the tool that it needs and the guest lacks."""
+    path: tuple[str, ...] = ()
+    """Folders of tools that were found where PATH does not lead."""
+    files: set[str] = field(default_factory=set)
+    """Files in the payload that were told to be new."""
+    bus: EventBus | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> WindowsExecutor:
+        return cls(recipe.stand_in, frozenset(recipe.cannot))
+
+    def prepare(self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline) -> None:
+        """Look for the products' tools that steps need, in one command; a missing one is a warning of the run."""
+        self.bus = bus
+        needed = {step.id: tool for step in plan.applicable if (tool := _tool_of(step)) and not self._refuses(step)}
+        if not needed:
+            return
+        tools = sorted(set(needed.values()))
+        lines = ["\t".join((tool, *_PLACES.get(ntpath.basename(tool).lower(), ()))) for tool in tools]
+        done = guest.run([HELPER, "where"], stdin=("\n".join(lines) + "\n").encode(), deadline=deadline)
+        if done.exit_code != 0:
+            raise GuestError(f"the guest does not tell which tools it has: {decode(done.stderr).strip()[:200]}")
+        pairs = [line.partition("\t") for line in done.stdout.decode("utf-8", "replace").splitlines()]
+        found = {name: path for name, _, path in pairs}
+        self.path = tuple(dict.fromkeys(ntpath.dirname(found[tool]) for tool in tools if tool in found))
+        for step, tool in needed.items():
+            if tool not in found:
+                self.missing[step] = tool
+        for tool in tools:
+            steps = [step for step, needs in needed.items() if needs == tool and step in self.missing]
+            if steps:
+                more = f" and {len(steps) - 1} more" if len(steps) > 1 else ""
+                bus.notice("warning", f"the guest has no {tool}, which step {steps[0]}{more} needs",
+                           "install the product in the image that is used")  # fmt: skip
+
+    def why_not(self, step: Step) -> str | None:
+        if refused := self._refuses(step):
+            return refused
+        if tool := self.missing.get(step.id):
+            return f"the guest has no {tool}"
+        return None
+
+    def _refuses(self, step: Step) -> str | None:
+        """What the image says of itself that speaks against ``step``."""
+        if step.kind == "feature" and "features" in self.cannot:
+            return "this guest has no roles and features of Windows Server"
+        if _as_another(step) and "run-as" in self.cannot:
+            return f"this guest cannot run a step as another user, here as {step.account[:60]}"
+        if "powershell" in self.cannot and _is_powershell(step.executable):
+            return "this guest has no PowerShell"
+        if too_long(step):
+            return "its command line is longer than Windows takes"
+        return None
+
+    def run(self, step: Step, guest: Guest, *, deadline: Deadline) -> Done:
+        assert isinstance(guest, WinRmGuest)
+        if step.kind == "feature":
+            return self._feature(step, guest, deadline)
+        credential = step.credential if _as_another(step) else None
+        job = job_of(step, credential, watch=True, path=self.path if _tool_of(step) else ())
+        limit = deadline if step.timeout is None else deadline.within(step.timeout + _GRACE)
+        before = guest.last_boot
+        try:
+            done = guest.run_line(f'"{HELPER}" run', what=f"run step {step.id}", stdin=job.data, deadline=limit)
+        except GuestLostError as error:
+            return self._lost(step, guest, before, error, deadline)
+        stderr, ending = read_ending(job.nonce, done.stderr)
+        return self._judge(step, done, stderr, ending)
+
+    def _judge(self, step: Step, done: GuestResult, stderr: bytes, ending: Ending) -> Done:
+        out, err = decode(done.stdout), without_clixml(decode(stderr))
+        # Of a lost end the service still knows the exit code.
+        ended = ending.exit_code if ending.told else done.exit_code
+        code = None if ending.timed_out else ended
+        result = GuestResult(code, out.encode(), err.encode(), done.seconds, ending.timed_out, ending.cut)
+        for file in ending.new_files:
+            if file not in self.files and self.bus:
+                self.files.add(file)
+                self.bus.notice(
+                    "note", f"step {step.id} left the new file {file} in the payload, where updating may stumble on it"
+                )
+        if ending.unavailable:
+            names = ", ".join(ending.unavailable[:5])
+            said = f"it used {names}, which the stand-in guest does not have"
+            return Done(Outcome.not_executable, result, said)
+        if ended is None:
+            return self._never_ran(step, result, ending)
+        assert step.policy is not None
+        verdict = step.policy.judge(_signed(code), out, err, timed_out=ending.timed_out)
+        reasons = [*verdict.reasons]
+        if ending.timed_out and step.timeout is not None:
+            reasons[:1] = [f"it was stopped at its time-out of {step.timeout:g} s"]
+        if not ending.told:
+            reasons.append("some of its output was lost when the connection broke")
+        if ending.cut:
+            reasons.append("its output was longer than is kept")
+        if ending.disk_full:
+            reasons.append("its output could not be stored: the guest's disk is full")
+        outcome = Outcome(verdict.outcome)
+        if outcome is Outcome.failed and (first := _first_line(err) or _first_line(out)):
+            reasons.append(first)
+        return Done(outcome, result, "; ".join(reasons) or None, verdict.reboot, verdict.rerun)
+
+    def _never_ran(self, step: Step, result: GuestResult, ending: Ending) -> Done:
+        """A program that could not be started: the author's mistake, but for what only this guest lacks."""
+        if ending.bits == 32 and self.stand_in:
+            return Done(Outcome.not_executable, result, "it is a 32-bit program, which the stand-in guest cannot start")
+        if ending.no_folder:
+            what = f"there is no folder {step.working_directory_shown or step.working_directory}"
+        elif ending.unstartable is not None:
+            what = _UNSTARTABLE.get(ending.unstartable, f"Windows gives error {ending.unstartable}")
+        else:
+            what = ending.failed or _first_line(result.stderr.decode()) or "the guest does not say why"
+        assert step.policy is not None
+        verdict = step.policy.judge(None)
+        return Done(Outcome(verdict.outcome), result, f"it could not be started: {what}", verdict.reboot)
+
+    def _feature(self, step: Step, guest: WinRmGuest, deadline: Deadline) -> Done:
+        """Real Windows Server only."""
+        script = f"$ProgressPreference='SilentlyContinue'; $r = {step.command_line}; if (-not $r.Success) {{exit 1}}; "
+        script += "if ($r.RestartNeeded -eq 'Yes') {exit 3010}"
+        line = ["powershell.exe", "-NonInteractive", "-NoProfile", "-ExecutionPolicy", "Bypass", "-Command", script]
+        done = guest.run(line, deadline=deadline)
+        err = without_clixml(decode(done.stderr))
+        result = GuestResult(done.exit_code, decode(done.stdout).encode(), err.encode(), done.seconds)
+        if done.exit_code == 3010:
+            return Done(Outcome.succeeded, result, "the feature needs a restart", reboot=True)
+        ok = done.exit_code == 0
+        return Done(Outcome.succeeded if ok else Outcome.failed, result, None if ok else _first_line(err) or None)
+
+    def _lost(self, step: Step, guest: WinRmGuest, before: str, error: GuestLostError, deadline: Deadline) -> Done:
+        """The guest went away. A script may restart the system, which is the end of its step [BLOG 2015-02-25]."""
+        if deadline.expired or guest.closed:
+            raise error
+        try:
+            guest.reconnect(deadline=deadline.within(_RETURN_SECONDS))
+        except VmRoleError:
+            raise error from None
+        if guest.last_boot == before:
+            raise error
+        said = (
+            "it restarted the guest itself, which is the end of a step; a reboot exit code or AlwaysReboot would tell"
+        )
+        return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), said)
+
+
+def _tool_of(step: Step) -> str | None:
+    """The product's tool that ``step`` starts."""
+    if step.kind == "sql-deployment":
+        found = re.match(r'\s*"([^"]+)"|\s*(\S+)', step.command_line)
+        return (found[1] or found[2]) if found else None
+    if step.kind == "sql-dac":
+        # Removing a database is a statement.
+        return step.command_line.partition(" ")[0]
+    return _TOOLS.get(step.kind)
+
+
+def _is_powershell(executable: str | None) -> bool:
+    name = ntpath.basename((executable or "").strip().strip('"')).lower()
+    return name.removesuffix(".exe") in ("powershell", "pwsh")
+
+
+def _as_another(step: Step) -> bool:
+    return step.credential is not None and step.credential.user.strip().lower() not in _SYSTEM
+
+
+def _signed(code: int | None) -> int | None:
+    """As .NET's Process.ExitCode gives it, which patterns are written for [GUESS]."""
+    return code - (1 << 32) if code is not None and code >= 1 << 31 else code
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip()[:200] for line in text.splitlines() if line.strip()), "")

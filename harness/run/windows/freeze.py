@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The freeze point of the stand-in guest: waiting for its instance data, Wine started and warm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.deadline import Deadline
+from harness.guest.channel import ChannelGuest
+from harness.guest.command import ENVIRONMENT
+from harness.machine.protocol import Machine
+from harness.run.boot import await_stage
+from harness.run.freeze import AgentFreezePoint
+
+
+class StandInFreezePoint(AgentFreezePoint):
+    """harness.machine.protocol.FreezePoint. ``warm`` are the recipe's commands for a guest that is to be frozen."""
+
+    def __init__(self, warm: Sequence[str]) -> None:
+        super().__init__(ENVIRONMENT)
+        self._commands = tuple(warm)
+
+    def reach(self, machine: Machine, *, deadline: Deadline) -> None:
+        """See the protocol."""
+        await_stage(machine, lambda stage, _more: stage == "awaiting-instance", deadline)
+        with ChannelGuest(machine.channel(), environment=self._environment) as guest:
+            guest.state(deadline=deadline)
+            for command in self._commands:
+                guest.run(["sh", "-c", command], deadline=deadline)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stand-in guest's resident program, started at boot: it waits for the agent to say which machine this is."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import traceback
+from pathlib import Path
+
+from standin import places
+from standin.control import Control
+from standin.machine import Machine
+from standin.runner import Runner
+from standin.setup import SetupError, specialize
+
+
+class Partner:
+    """Answers the resident agent (images/debian-12/agent/partner.c)."""
+
+    def __init__(self) -> None:
+        self.runner = Runner([places.WINE, str(places.PROGRAMS / "runner.exe")], places.ENVIRONMENT, places.LOG)
+        self.machine = Machine(self.runner)
+
+    def serve(self) -> None:
+        places.PARTNER.parent.mkdir(mode=0o700, exist_ok=True)
+        places.PARTNER.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(places.PARTNER))
+            listener.listen(4)
+            # Wine comes up beside the rest of the boot.
+            threading.Thread(target=self._start_wine, daemon=True).start()
+            machine = self.machine
+            Control({"winrm": machine.winrm, "power": machine.power, "password": machine.password})
+            while True:
+                connection, _ = listener.accept()
+                with contextlib.suppress(OSError), connection:
+                    line = connection.makefile("r", encoding="utf-8").readline(4096)
+                    connection.sendall(f"{self._answer(line)}\n".encode())
+
+    def _start_wine(self) -> None:
+        with contextlib.suppress(OSError):  # told when a command is wanted
+            self.runner.start()
+
+    def _answer(self, line: str) -> str:
+        what, _, rest = line.strip().partition(" ")
+        try:
+            if what == "specialize":
+                specialize(Path(rest), self.runner, self.machine.open_account)
+            elif what == "restore":
+                self.machine.open_account()
+                self.machine.open_winrm()
+            elif what == "warm":
+                self.runner.start()
+                for command in rest.split(";"):
+                    process = self.runner.run(command, places.SYSTEM)
+                    while process.take(60.0, 65536)[1] is None:
+                        pass
+                    process.close()
+            else:
+                return f"the stand-in guest does not know how to {what}"
+        except SetupError as error:
+            return " ".join(str(error).split())
+        except Exception as error:  # the agent has to hear something
+            with places.LOG.open("a") as log:
+                traceback.print_exc(file=log)
+            return f"the stand-in guest's own program failed: {' '.join(str(error).split())}"
+        return "ok"
+
+
+if __name__ == "__main__":
+    Partner().serve()

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where things are in the stand-in guest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STATE = Path("/var/lib/standin")
+"""For root alone: what has to outlive a boot."""
+PREFIX = STATE / "prefix"
+DRIVE = PREFIX / "drive_c"
+DEVICES = PREFIX / "dosdevices"
+PASSWORD = STATE / "administrator"
+"""The hash of the administrator's password, as Windows keeps one."""
+CERTIFICATE = STATE / "winrm.pem"
+"""Certificate and private key of the HTTPS listener."""
+LOG = Path("/run/vmrole/standin.log")
+PARTNER = Path("/run/vmrole/partner")
+"""Where the resident agent asks for what it cannot do (images/debian-12/agent/partner.c)."""
+PROGRAMS = Path("/usr/lib/vmrole/standin")
+WINE = "/usr/lib/wine/wine64"
+HOME = "C:\\users\\Administrator"
+SYSTEM = "C:\\windows\\system32"
+CONTROL_PORT = 5984
+"""Where Windows programs ask for what only Linux can do; on the loopback only, and in the registry."""
+
+ENVIRONMENT = {
+    "HOME": "/root",
+    "USER": "Administrator",
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "en_US.UTF-8",
+    "TZ": "UTC",
+    "WINEPREFIX": str(PREFIX),
+    "WINEDEBUG": "-all",
+    "WINEDLLOVERRIDES": "mscoree,mshtml=;winemenubuilder.exe=d",
+}

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps of Windows profiles, executed by the real executor through the real transport, with Wine on this computer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.guest.winrm import WinRmGuest
+from harness.package import read_package
+from harness.package.parameters import read_parameters
+from harness.plan import Event, make_plan
+from harness.run.events import Event as RunEvent
+from harness.run.events import EventBus, Notice, StepFinished
+from harness.run.execute import execute
+from harness.run.result import StepResult
+from harness.run.windows.execute import WindowsExecutor
+from tests.conftest import SAMPLES, NativeWindows, compile_windows
+
+PAYLOAD = "0b1f1c52-93a5-4f0b-8a7d-0d5c1b6c1a0f"
+RECORDER = r"""
+#include <windows.h>
+int wmain(void)
+{
+    HANDLE file = CreateFileW(L"C:\\recorded.txt", FILE_APPEND_DATA, FILE_SHARE_READ, NULL, OPEN_ALWAYS, 0, NULL);
+    char line[8192];
+    DWORD done;
+    int size = WideCharToMultiByte(CP_UTF8, 0, GetCommandLineW(), -1, line, sizeof line - 1, NULL, NULL);
+    line[size - 1] = '\n';
+    return !WriteFile(file, line, (DWORD)size, &done, NULL);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def guest(native_windows: NativeWindows) -> Iterator[WinRmGuest]:
+    with native_windows.connect() as guest:
+        yield guest
+
+
+class Ran:
+    """What a run of steps came to."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, StepResult] = {}
+        self.notices: list[str] = []
+
+    def __call__(self, event: RunEvent) -> None:
+        if isinstance(event, StepFinished):
+            self.steps[event.step.id] = event.step
+        if isinstance(event, Notice):
+            self.notices.append(event.text)
+
+    @property
+    def outcomes(self) -> dict[str, str]:
+        return {id: str(step.outcome) for id, step in self.steps.items() if step.outcome != "not_applicable"}
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run:
+    payload = native_windows.drive / "ProgramData/VMRole/Payload"
+
+    def start(
+        source: Path | dict[str, Any], *parameters: str, cannot: tuple[str, ...] = (), event: Event = "deploy"
+    ) -> Ran:
+        if isinstance(source, dict):
+            document = tmp_path / "x.resext"
+            document.write_text(json.dumps(extension(source)))
+            source = document
+        shutil.rmtree(payload)
+        package = read_package(source)
+        if package.payload:
+            package.payload.extract(payload)
+        else:
+            payload.mkdir()
+        plan = make_plan(package, read_parameters(package, parameters, None), os="windows", event=event)
+        ran, bus = Ran(), EventBus()
+        bus.subscribe(ran)
+        executor = WindowsExecutor(True, frozenset(cannot))
+        executor.prepare(plan, guest, bus, deadline=Deadline(60))
+        execute(plan, executor, guest, bus, deadline=Deadline(120), mask=lambda data: data)
+        return ran
+
+    return start
+
+
+def extension(profile: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "SchemaVersion": "1.0",
+        "Name": "X",
+        "Version": "1.0.0.0",
+        "Type": "Microsoft.Compute/EnterpriseApplicationExtension/1.0",
+        "ExtensionSettings": {
+            "ApplicationProfile": {
+                "Name": "X",
+                "ApplicationPayload": [{"ID": PAYLOAD, "RelativePath": "."}],
+                "WindowsApplicationProfile": profile,
+            }
+        },
+    }
+
+
+def script(order: int, line: str, **more: Any) -> dict[str, Any]:
+    program, _, rest = line.partition(" ")
+    return {
+        "ScriptType": "PreInstall",
+        "DeploymentOrder": order,
+        "ErrorPolicy": "FailOnMatch",
+        "ExecutableAndParams": {"Executable": program, "Parameters": rest},
+        "TimeoutInSeconds": 60,
+    } | more
+
+
+def scripts(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"ProvisioningScripts": list(items)}
+
+
+def test_warnings_and_patterns(run: Run) -> None:
+    ran = run(SAMPLES / "warn")
+    assert ran.outcomes == {"preinstall-1": "warned", "preinstall-2": "succeeded", "preinstall-3": "warned"}
+    assert ran.steps["preinstall-2"].stdout == "still here\r\n"
+    assert "time-out of 3 s" in (ran.steps["preinstall-3"].finding or "")
+    assert 3 <= (ran.steps["preinstall-3"].seconds or 0) < 20
+
+
+def test_standard_error(run: Run, native_windows: NativeWindows) -> None:
+    ran = run(SAMPLES / "stderr")
+    assert ran.outcomes == {
+        "preinstall-1": "warned", "preinstall-2": "succeeded", "preinstall-3": "succeeded", "preinstall-4": "warned",
+    }  # fmt: skip
+    assert "the console default" in (ran.steps["preinstall-1"].finding or "")
+    assert ran.steps["preinstall-1"].stdout == "all is well\r\n"
+    assert ran.steps["preinstall-1"].stderr.startswith("careful: ")
+    log = native_windows.drive / "VMRole/Log"
+    assert (log / "complain.out.txt").read_bytes() == b"all is well\r\n"
+    assert (log / "complain.err.txt").read_bytes().startswith(b"careful: ")
+
+
+def test_vbscript(run: Run, native_windows: NativeWindows) -> None:
+    (native_windows.drive / "Resources/DiagnosticStore").mkdir(parents=True, exist_ok=True)
+    ran = run(SAMPLES / "vbscript", "Greeting=Good day & more")
+    assert ran.outcomes == {"greet": "succeeded"} or ran.outcomes == {"preinstall-1": "succeeded"}, ran.steps
+    assert "Good day & more" in ran.steps["preinstall-1"].stdout
+
+
+def test_msi(run: Run, native_windows: NativeWindows) -> None:
+    ran = run(SAMPLES / "msi")
+    assert set(ran.outcomes.values()) == {"succeeded"}, ran.steps
+    assert "installed by the MSI" in ran.steps["preinstall-2"].stdout
+    assert (native_windows.drive / "VMRole/Log/msi.log").stat().st_size
+
+
+def test_command_lines_arrive_exactly(run: Run, native_windows: NativeWindows) -> None:
+    tools = native_windows.drive / "Tools"
+    tools.mkdir(exist_ok=True)
+    source = tools / "recorder.c"
+    source.write_text(RECORDER)
+    compile_windows(source, tools / "tool.exe", "-municode")
+    line = '  /a "b  c" \\"d\\\\ %NOT_SET% ^& | > "" é\t'
+    run(scripts(script(1, f"C:\\Tools\\tool.exe {line}")))
+    recorded = native_windows.drive / "recorded.txt"
+    assert recorded.read_text("utf-8") == f'"C:\\Tools\\tool.exe" {line}\n'
+    recorded.unlink()
+
+
+def test_exit_codes_of_32_bits(run: Run) -> None:
+    ran = run(
+        scripts(
+            script(1, "cmd.exe /c exit -1", ExitCodeRegex="^-1$", ErrorPolicy="WarnAndContinueOnMatch"),
+            script(2, "cmd.exe /c exit -1073741819", ExitCodeRegex=None),
+        )
+    )
+    assert [step.exit_code for step in ran.steps.values()] == [4294967295, 3221225477]
+    assert list(ran.outcomes.values()) == ["warned", "succeeded"]
+
+
+def test_a_failure_ends_the_deployment(run: Run) -> None:
+    ran = run(scripts(script(1, "cmd.exe /c echo why 1>&2 & exit 9"), script(2, "cmd.exe /c echo never")))
+    assert list(ran.outcomes.values()) == ["failed", "skipped"]
+    assert "exit code 9 matches" in (ran.steps["preinstall-1"].finding or "")
+    assert "why" in (ran.steps["preinstall-1"].finding or "")
+
+
+def test_environment_input_folder_and_blocks(run: Run) -> None:
+    ran = run(
+        {
+            "ScriptApplications": [
+                script(1, "cmd.exe /c echo %FIRST%-%SECOND% & cd", WorkingDirectory="C:\\windows")
+                | {"DeploymentName": "app", "EnvironmentVariables": [{"Name": "FIRST", "Value": "a=b"},
+                                                                     {"Name": "SECOND", "Value": "c d"}],
+                   "ScriptCommands": [script(1, "cmd.exe /c echo before %FIRST%"),
+                                      {"ScriptType": "PostInstall", "ErrorPolicy": "FailOnMatch",
+                                       "ScriptBlock": "@echo off\nset /p line=\necho [%line%] %SECOND%\nexit /b 3",
+                                       "ExitCodeRegex": "", "StandardInput": "given\r\n", "TimeoutInSeconds": 60}]}
+            ]
+        }
+    )  # fmt: skip
+    out = {id: step.stdout for id, step in ran.steps.items()}
+    assert out["script-app-app-install"] == "a=b-c d \r\nC:\\windows\r\n"
+    assert out["script-app-app-preinstall-1"] == "before a=b\r\n"
+    assert out["script-app-app-postinstall-1"] == "[given] c d\r\n"
+    assert ran.steps["script-app-app-postinstall-1"].exit_code == 3
+
+
+def test_what_cannot_be_executed_here(run: Run) -> None:
+    powershell = "%WINDIR%\\System32\\WindowsPowerShell\\v1.0\\PowerShell.exe -Command .\\x.ps1"
+    ran = run(
+        {
+            "WindowsServerRolesAndFeatures": ["Web-Server"],
+            **scripts(
+                script(1, powershell),
+                script(2, "cmd.exe /c echo after"),
+                script(3, "cmd.exe /c echo as another", ScriptCredential="domain\\user:secret"),
+                script(4, "cmd.exe /c echo as the system", ScriptCredential="NT AUTHORITY\\System:"),
+            ),
+        },
+        cannot=("powershell", "run-as", "features"),
+    )
+    assert list(ran.outcomes.values()) == [
+        "not_executable", "not_executable", "succeeded", "not_executable", "succeeded",
+    ]  # fmt: skip
+    after = [step.after_unexecuted for step in ran.steps.values()]
+    assert after == [False, True, True, True, True]
+    findings = [step.finding or "" for step in ran.steps.values()]
+    assert "roles and features" in findings[0] and "PowerShell" in findings[1] and "domain\\user" in findings[3]
+    assert "secret" not in "".join(findings)
+
+
+def test_a_swallowed_stub_is_seen(run: Run) -> None:
+    swallow = "cmd.exe /c echo gpupdate>>C:\\windows\\vmrole-unavailable.log & exit 0"
+    ran = run(scripts(script(1, swallow), script(2, "cmd.exe /c exit 0")))
+    assert list(ran.outcomes.values()) == ["not_executable", "succeeded"]
+    assert "gpupdate" in (ran.steps["preinstall-1"].finding or "")
+    assert [step.after_unexecuted for step in ran.steps.values()] == [False, True]
+
+
+def test_what_cannot_be_started(run: Run) -> None:
+    ran = run(scripts(script(1, "nothing.exe"), script(2, "cmd.exe /c echo never")))
+    assert "there is no such program" in (ran.steps["preinstall-1"].finding or "")
+    assert list(ran.outcomes.values()) == ["failed", "skipped"]
+    ran = run(scripts(script(1, "cmd.exe /c cd", WorkingDirectory="C:\\nowhere")))
+    assert "there is no folder C:\\nowhere" in (ran.steps["preinstall-1"].finding or "")
+
+
+def test_32_bit_programs(run: Run, native_windows: NativeWindows) -> None:
+    # The head of a program for another processor is enough to be refused.
+    head = bytearray(512)
+    head[0:2], head[60], head[64:70] = b"MZ", 64, b"PE\0\0\x4c\x01"
+    (native_windows.drive / "old.exe").write_bytes(bytes(head))
+    ran = run(scripts(script(1, "C:\\old.exe")))
+    assert ran.outcomes == {"preinstall-1": "not_executable"}, ran.steps
+    assert "32-bit" in (ran.steps["preinstall-1"].finding or "")
+
+
+def test_endless_output_is_cut(run: Run, native_windows: NativeWindows) -> None:
+    endless = "cmd.exe /c for /l %i in (1,1,2000) do @echo 0123456789012345678901234567890123456789"
+    ran = run(scripts(script(1, endless, MaxOutputSize=10_000, StandardOutputPath="C:\\new\\folder\\out.txt")))
+    assert ran.outcomes == {"preinstall-1": "succeeded"}
+    assert len(ran.steps["preinstall-1"].stdout) == 10_000
+    assert "longer than is kept" in (ran.steps["preinstall-1"].finding or "")
+    assert (native_windows.drive / "new/folder/out.txt").stat().st_size == 10_000
+
+
+def test_new_files_in_the_payload_are_told(run: Run) -> None:
+    ran = run(scripts(script(1, "cmd.exe /c echo x>C:\\ProgramData\\VMRole\\Payload\\left.txt")))
+    assert any("left.txt" in notice for notice in ran.notices)
+
+
+PRODUCTS: dict[str, Any] = {
+    "SQLProfile": {
+        "SQLDeployments": [
+            {"DeploymentName": "One", "InstanceName": "I1", "InstanceID": "I1", "MediaSource": "C:\\SQL\\setup.exe",
+             "SQLAuthenticationType": "SQLServerAuthentication", "SAPassword": "Sa-Secret-1",
+             "SQLServiceCredential": "NT AUTHORITY\\NetworkService:", "EnableTCP": True}
+        ]
+    },
+    "WebDeployApplications": [
+        {"DeploymentName": "Site", "ApplicationPayloadId": PAYLOAD, "PackagePassword": "Pack Secret",
+         "WebDeployParameters": [{"ParameterName": "CONNECTION_STRING", "Value": "Server=x;Password=\"q\""}]}
+    ],
+    "SQLDacApplications": [
+        {"DeploymentName": "Data", "ApplicationPayloadId": PAYLOAD, "DacInstance": "Shop", "SQLInstance": ".\\I1",
+         "SQLAuthenticationType": "SQLServerAuthentication", "SQLDeploymentCredential": "sa:Sa-Secret-1",
+         "UninstallMode": "DropDatabase",
+         "SQLScriptCommands": [{"DatabaseName": "Shop", "ScriptType": "PostInstall", "DeploymentOrder": 1,
+                                "SQLAuthenticationType": "SQLServerAuthentication",
+                                "ScriptCredential": "sa:Sa-Secret-1", "SQLScriptApplicationPayloadId": PAYLOAD,
+                                "OutputFilePath": "C:\\SqlLog\\out.log"}]}
+    ],
+}  # fmt: skip
+
+
+def test_tools_that_are_missing(run: Run) -> None:
+    ran = run(PRODUCTS, cannot=("run-as",))
+    assert set(ran.outcomes.values()) == {"not_executable"}, ran.outcomes
+    told = " ".join(ran.notices)
+    assert all(tool in told for tool in ("setup.exe", "msdeploy.exe", "SqlPackage.exe", "sqlcmd.exe"))
+
+
+def test_tools_get_their_command_lines(run: Run, native_windows: NativeWindows) -> None:
+    drive = native_windows.drive
+    source = drive / "tool.c"
+    source.write_text(RECORDER)
+    places = (
+        "SQL/setup.exe",
+        "Program Files/IIS/Microsoft Web Deploy V3/msdeploy.exe",
+        "Program Files/Microsoft SQL Server/150/DAC/bin/SqlPackage.exe",
+        "Program Files/Microsoft SQL Server/Client SDK/ODBC/170/Tools/Binn/sqlcmd.exe",
+    )
+    for place in places:
+        (drive / place).parent.mkdir(parents=True, exist_ok=True)
+        compile_windows(source, drive / place, "-municode")
+    try:
+        ran = run(PRODUCTS, cannot=("run-as",))
+        assert set(ran.outcomes.values()) == {"succeeded"}, ran.steps
+        lines = (drive / "recorded.txt").read_text("utf-8").splitlines()
+        (drive / "recorded.txt").unlink()
+        assert lines[0].startswith('"C:\\SQL\\setup.exe" /QUIET /ACTION=CompleteImage /IACCEPTSQLSERVERLICENSETERMS')
+        assert '/SECURITYMODE=SQL /SAPWD="Sa-Secret-1"' in lines[0]
+        assert lines[1] == (
+            'msdeploy.exe -verb:sync -source:package="C:\\ProgramData\\VMRole\\Payload",encryptPassword="Pack Secret" '
+            '-dest:auto -setParam:name="CONNECTION_STRING",value="Server=x;Password=\\"q\\""'
+        )
+        assert lines[2].startswith("SqlPackage.exe /Action:Publish ") and '/TargetUser:"sa"' in lines[2]
+        assert lines[3].startswith("sqlcmd.exe -b ") and '-d "Shop"' in lines[3]
+        assert (drive / "SqlLog").is_dir(), "the folder of its output file"
+        ran = run(PRODUCTS, cannot=("run-as",), event="delete")
+        assert "DROP DATABASE [Shop]" in (drive / "recorded.txt").read_text("utf-8")
+    finally:
+        for place in places:
+            (drive / place).unlink()

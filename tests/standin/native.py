@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stand-in guest's WinRM listener on this computer's loopback, with Wine: no machine is needed for its protocol."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import os
+import ssl
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from standin.auth import Account, password_hash
+from standin.http import Server
+from standin.runner import Runner
+from standin.shells import Shells
+
+WINE = "/usr/lib/wine/wine64"
+TOOLS = Path(__file__).parents[2] / "images/windows-stand-in/tools"
+PASSWORD = "P@ss w0rd!:é"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listener that runs. ``certificate`` is the PEM file to trust for its HTTPS port."""
+
+    http: int
+    https: int
+    certificate: Path
+    shells: Shells
+    runner: Runner
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.http}/wsman"
+
+    @property
+    def https_url(self) -> str:
+        return f"https://127.0.0.1:{self.https}/wsman"
+
+
+def compile_tool(name: str, folder: Path) -> Path:
+    """``tools/NAME.c`` compiled for Windows."""
+    program = folder / f"{name}.exe"
+    flags = ["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-s"]
+    subprocess.run(
+        ["x86_64-w64-mingw32-gcc", *flags, "-o", str(program), str(TOOLS / f"{name}.c"), "-lws2_32", "-ladvapi32"],
+        check=True,
+    )
+    return program
+
+
+def wine_environment(prefix: Path) -> dict[str, str]:
+    """The environment of Wine programs in ``prefix``, which Wine makes when it is not there."""
+    return {"PATH": os.environ["PATH"], "HOME": str(prefix), "WINEPREFIX": str(prefix), "WINEDEBUG": "-all"}
+
+
+@contextlib.contextmanager
+def wine_prefix(prefix: Path) -> Iterator[dict[str, str]]:
+    """A prefix of its own, and the end of all of its processes afterwards."""
+    environment = wine_environment(prefix)
+    server = str(Path(WINE).with_name("wineserver64"))
+    subprocess.run([WINE, "wineboot", "-i"], env=environment, check=True, capture_output=True, timeout=300)
+    subprocess.run([server, "-w"], env=environment, check=True, timeout=300)
+    try:
+        yield environment
+    finally:
+        subprocess.run([server, "-k"], env=environment, check=False)
+
+
+@contextlib.contextmanager
+def listening(folder: Path, environment: dict[str, str]) -> Iterator[Listener]:
+    """A listener whose commands run in the prefix of ``environment``; ``folder`` is for its files."""
+    runner = Runner([WINE, str(compile_tool("runner", folder))], environment)
+    certificate, key = _certificate(folder)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    shells = Shells(runner.run, "C:\\")
+    account = Account(password_hash(PASSWORD), "STANDIN")
+    servers = [Server(("127.0.0.1", 0), lambda: account, shells, context) for context in (None, tls)]
+    try:
+        yield Listener(servers[0].port, servers[1].port, certificate, shells, runner)
+    finally:
+        for server in servers:
+            server.close()
+        shells.close()
+        runner.stop()
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "standin")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=30))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "listener.crt", folder / "listener.key"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return files
