@@ -69,7 +69,9 @@ def command(
             _list(jobs, as_json=as_json)
             return
         title = nightly.name or file.stem
-        output = output or (folder / nightly.output if nightly.output else Path("vmrole-nightly") / file.stem)
+        output = output or (
+            (folder / nightly.output).resolve() if nightly.output else Path("vmrole-nightly") / file.stem
+        )
         with locked(output):
             tell = _tell_aside if as_json else _tell
             night = _night(output, jobs, tell, fresh=fresh, resume=resume)

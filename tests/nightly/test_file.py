@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.nightly.matrix import jobs
-from harness.nightly.model import read_nightly
+from harness.nightly.model import Nightly, PackageEntry, read_nightly
 from harness.nightly.state import remove_old
 from harness.tomltext import Where, read_toml
-from tests.conftest import SAMPLES, vmrole
+from tests.conftest import REPOSITORY, SAMPLES, vmrole
 
 HELLO = SAMPLES / "hello-linux"
 
@@ -128,6 +129,23 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     done = vmrole("nightly", tmp_path / "latin.toml", "--json")
     assert done.code == done.json["exit_code"] == 2
     assert "latin.toml:2: this is not UTF-8" in done.json["error"]["message"]
+
+
+def test_examples_are_what_the_command_takes() -> None:
+    folder = REPOSITORY / "docs/nightly"
+    done = vmrole("nightly", folder / "hello.toml", "--list")
+    assert (done.code, len(done.stdout.splitlines())) == (0, 4), done.stderr
+    for unit in folder.glob("*.service"):
+        text = unit.read_text()
+        (words,) = re.findall(r"^ExecStart=\S+/vmrole (.*)$", text, re.MULTILINE)
+        assert vmrole(*words.split()[:-1], folder / "hello.toml", "--list").code == 0
+    for name in ("github-actions.yml", "gitlab-ci.yml"):
+        assert ".venv/bin/vmrole nightly nightly.toml --output vmrole-nightly" in (folder / name).read_text()
+    page = (REPOSITORY / "docs/nightly.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    Nightly.model_validate(tomllib.loads(example))
+    words = {name for model in (Nightly, PackageEntry) for name in model.model_json_schema()["properties"]}
+    assert not {word for word in words - {"packages"} if f"`{word}`" not in page and f"{word} =" not in page}
 
 
 def test_list_runs_nothing(tmp_path: Path) -> None:
