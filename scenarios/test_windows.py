@@ -18,7 +18,9 @@ def test_msi(vm_role: Start) -> None:
     """An MSI is installed; what it brings is there afterwards."""
     role = vm_role("samples/msi", image=IMAGE, local_resources=["Data=20"])
     assert role.verdict == "succeeded"
-    assert "installed by the MSI" in role.step("preinstall-2").stdout
+    assert "installed by the MSI" in role.guest.succeed(
+        "cmd.exe", "/c", "type", r"C:\Program Files\VM Role Sample\hello.txt"
+    )
     assert "hello from the MSI" in role.guest.succeed("reg.exe", "query", r"HKLM\SOFTWARE\VM Role Sample")
     assert role.local_resource("Data").path == r"C:\Resources\Data"
     role.guest.fail("cmd.exe", "/c", r"dir C:\Resources\Other")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from harness.errors import UsageError
 
 @click.group()
 def command() -> None:
-    """List, build and remove guest images."""
+    """List, build, add and remove guest images."""
 
 
 def _cache() -> Any:
@@ -85,6 +86,32 @@ def build(name: str, again: bool, as_json: bool) -> None:
         click.echo(json.dumps({"schema": 1, "image": facts}, indent=2))
     else:
         click.echo(f"{name} {image.key} is there (built {image.built[:19]}Z)")
+
+
+@command.command("add")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--sha256", metavar="DIGEST", help="What the file must have.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def add(name: str, file: Path, sha256: str | None, as_json: bool) -> None:
+    """Make the image NAME from FILE, a disk of your own (VHD, VHDX, VMDK, qcow2, raw) with a generalized Windows."""
+    from harness.deadline import Deadline
+    from harness.image import catalog
+    from harness.image.added import add_image
+    from harness.run.host import IMAGE_SECONDS
+    from harness.run.interrupt import interruptible
+
+    def progress(line: str) -> None:
+        click.echo(line, err=True)
+
+    with interruptible():
+        key = add_image(
+            catalog.load(name), file, sha256=sha256, cache=_cache(), deadline=Deadline(IMAGE_SECONDS), progress=progress
+        )
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "image": {"name": name, "key": key}}, indent=2))
+    else:
+        click.echo(f"{name} {key} is there")
 
 
 @command.command("remove")

@@ -14,7 +14,7 @@ from typing import cast
 
 from harness.deadline import Deadline
 from harness.errors import HostError
-from harness.image import catalog
+from harness.image import added, catalog
 from harness.image.builders import Build, Parts, Progress
 from harness.image.cache import Cache, check_owner, disk_usage
 from harness.image.catalog import Source
@@ -60,6 +60,12 @@ def ensure_image(
     source = catalog.load(name, folder)
     cache.prepare()
     components = ensure_components(source, cache=cache, deadline=deadline, progress=progress)
+    if source.recipe.builder == added.BUILDER:
+        taken = added.key_of(cache, name)
+        image = _find(cache, source, taken, components) if taken else None
+        if image is None:
+            raise added.missing(name)
+        return image
     key = image_key(source)
     found = None if rebuild else _find(cache, source, key, components)
     if found:
@@ -124,7 +130,12 @@ def image_key(source: Source) -> str:
 
 def list_images(cache: Cache, folder: Path | None = None) -> list[Entry]:
     """Every image in the cache, by name, newest first."""
-    keys = {source.recipe.name: image_key(source) for source in catalog.load_all(folder)}
+    keys = {
+        source.recipe.name: added.key_of(cache, source.recipe.name)
+        if source.recipe.builder == added.BUILDER
+        else image_key(source)
+        for source in catalog.load_all(folder)
+    }
     entries: list[Entry] = []
     for path in sorted(cache.images.iterdir(), reverse=True) if cache.images.is_dir() else []:
         check_owner(path)
@@ -221,6 +232,7 @@ def _find(cache: Cache, source: Source, key: str, components: Path) -> Image | N
             components=components,
             built=str(record["built"]),
             packages=tuple(cast(list[str], record["packages"])),
+            uefi=bool(record.get("uefi")),
         )
     return None
 

@@ -40,6 +40,8 @@ class Recipe(BaseModel):
     disk_mb: int = Field(default=4096, ge=512)
     memory_mb: int = Field(default=512, ge=128)
     """Default memory of a machine of this image."""
+    patience: int = Field(default=1, ge=1)
+    """How many times as long as others its guest may take to become ready."""
     kernel_arguments: str = ""
     first_modules: tuple[str, ...] = ()
     """Kernel modules that the initramfs loads before it mounts the root disk; what they need comes by itself."""
@@ -75,3 +77,5 @@ class Image:
     """UTC ISO 8601."""
     packages: tuple[str, ...] = field(default=())
     """What it contains, 'name=version'."""
+    uefi: bool = False
+    """Whether it starts with UEFI and not with a BIOS."""

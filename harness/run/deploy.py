@@ -110,7 +110,7 @@ def deploy(
         )
         freeze = system.freeze_point(image.recipe)
         stack.callback(freeze.close)
-        limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
+        limit = deadline.within(_BOOT_SECONDS[accelerator.kind] * image.recipe.patience)
         with bus.phase("boot", awaits="the guest to start and specialise", limit=_whole(limit.timeout())):
             machine = stack.enter_context(
                 hypervisor.machine(

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from harness.deadline import Deadline
+from harness.image.windows import compile_program
 from standin.auth import Account, password_hash
 from standin.http import Server
 from standin.runner import Runner
@@ -50,11 +52,9 @@ class Listener:
 def compile_tool(name: str, folder: Path) -> Path:
     """``tools/NAME.c`` compiled for Windows."""
     program = folder / f"{name}.exe"
-    flags = ["-std=gnu17", "-O2", "-Wall", "-Wextra", "-Werror", "-s"]
-    subprocess.run(
-        ["x86_64-w64-mingw32-gcc", *flags, "-o", str(program), str(TOOLS / f"{name}.c"), "-lws2_32", "-ladvapi32"],
-        check=True,
-    )
+    source = TOOLS / f"{name}.c"
+    flags = ["-municode"] if b" wmain(" in source.read_bytes() else []
+    compile_program([source], program, flags, ("ws2_32", "advapi32", "crypt32"), deadline=Deadline(120))
     return program
 
 

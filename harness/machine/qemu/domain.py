@@ -38,6 +38,8 @@ class DomainFiles:
     """Whether it is a fork: ``ram`` is mapped privately, and the device state comes by the monitor."""
     firmware: str | None = None
     """File with the firmware; None for where QEMU has it."""
+    uefi: tuple[str, str] | None = None
+    """UEFI's code and the template of its variables; None for a BIOS."""
     data_disks: tuple[tuple[int, str], ...] = ()
     """Logical unit number and path."""
 
@@ -56,6 +58,10 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     _text(domain, "vcpu", str(spec.cpus))
     os_ = ET.SubElement(domain, "os")
     _text(os_, "type", "hvm", arch="x86_64", machine="q35")
+    if files.uefi:
+        code, variables = files.uefi
+        _text(os_, "loader", code, readonly="yes", type="pflash")
+        ET.SubElement(os_, "nvram", template=variables)
     if files.kernel:
         _text(os_, "kernel", files.kernel)
         if files.initrd:

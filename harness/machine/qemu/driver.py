@@ -17,7 +17,7 @@ from harness.machine.host import check_means
 from harness.machine.protocol import Accelerator, FreezePoint, MachineSpec, Origin
 from harness.machine.qemu.connection import Connection, connect
 from harness.machine.qemu.domain import DomainFiles, domain_xml
-from harness.machine.qemu.forks import Forks, firmware
+from harness.machine.qemu.forks import Forks, firmware, uefi
 from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
 from harness.machine.qemu.storage import LocalFiles, Volumes, storage_for
 from harness.machine.qemu.tunnel import is_this_host
@@ -57,11 +57,12 @@ class LibvirtHypervisor:
 
     def accelerator(self, image: Image) -> Accelerator:
         """What will execute guests of ``image``: KVM is probed with its kernel."""
-        kernel = image.kernel
+        # An image without a kernel of its own is no less able: any kernel tells what this host can.
+        kernel = image.kernel or next(iter(sorted(image.disk.parent.parent.glob("*/kernel"))), None)
         if not is_this_host(self._connection.host):
             return Accelerator("tcg", f"KVM on {self._connection.host} is not probed from here")
         if kernel is None:
-            return Accelerator("tcg", "the image has no kernel to probe KVM with")
+            return Accelerator("tcg", "there is no kernel to probe KVM with; 'vmrole images build debian-12' makes one")
         with self._probing:
             if kernel not in self._accelerators:
                 self._accelerators[kernel] = choose_accelerator(kernel)
@@ -162,6 +163,7 @@ class LibvirtHypervisor:
                 medium=storage.medium(spec.name, spec.medium) if spec.medium else None,
                 console=socket_of(connection, spec, "console"),
                 channel=socket_of(connection, spec, "channel"),
+                uefi=uefi() if image.uefi else None,
                 data_disks=tuple(
                     (disk.lun, storage.blank(f"{spec.name}.lun{disk.lun}", disk.size_mb, deadline=deadline))
                     for disk in spec.data_disks

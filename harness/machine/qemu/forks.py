@@ -37,6 +37,20 @@ def firmware() -> str | None:
     return next((path for path in _FIRMWARE if Path(path).is_file()), None)
 
 
+_UEFI = (
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+)
+
+
+def uefi() -> tuple[str, str]:
+    """The files of UEFI's code and variables. Raises HostError when this host has none."""
+    for pair in _UEFI:
+        if all(Path(path).is_file() for path in pair):
+            return pair
+    raise HostError("the image starts with UEFI, and this host has no UEFI for its machines", hint="install ovmf")
+
+
 class Forks:
     """Templates and their forks on the in-process driver."""
 

@@ -8,7 +8,6 @@
 
 /* The system and the administrators, and whatever is made below. */
 #define ADMINISTRATORS_ONLY L"O:BAD:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"
-#define LABEL L"VMROLE"
 
 char *read_file(const wchar_t *path, size_t most, size_t *size)
 {
@@ -129,16 +128,14 @@ char *rights_of(const wchar_t *path)
 	return on_stand_in() ? as_administrator(narrow(text)) : narrow(text);
 }
 
+/* By what is on it: some systems know a drive's label only since they started. */
 wchar_t *find_medium(void)
 {
 	static wchar_t root[] = L"A:\\";
-	wchar_t label[64];
-	DWORD drives = GetLogicalDrives();
-	for (int n = 0; n < 26; n++) {
-		root[0] = (wchar_t)(L'A' + n);
-		if (drives & 1U << n && GetDriveTypeW(root) == DRIVE_CDROM &&
-		    GetVolumeInformationW(root, label, 64, NULL, NULL, NULL, NULL, 0) && wcscmp(label, LABEL) == 0)
+	SetErrorMode(SEM_FAILCRITICALERRORS); /* an empty drive is not to ask somebody for a disc */
+	for (*root = L'D'; *root <= L'Z'; ++*root)
+		if (GetFileAttributesW(join(root, "answer.conf")) != INVALID_FILE_ATTRIBUTES &&
+		    GetFileAttributesW(join(root, "unattend.xml")) != INVALID_FILE_ATTRIBUTES)
 			return root;
-	}
 	fail("there is no instance medium in any drive");
 }

@@ -29,8 +29,10 @@ static void specialize(const wchar_t *medium)
 	turn_updates_off();
 	install_certificates(medium, &answer);
 	make_resources(&answer);
-	if (answer.payload)
+	if (answer.payload) {
 		take_tree(join(medium, "payload"), wide(answer.payload));
+		restrict_to_administrators(wide(answer.payload));
+	}
 	scrub_answer_files(medium);
 	write_instance(&answer);
 	open_winrm(&answer);

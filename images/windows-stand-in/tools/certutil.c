@@ -68,6 +68,16 @@ static int add(const wchar_t *store_name, const wchar_t *path)
 	return 0;
 }
 
+/* Wine does not write a store again when something is taken out of it: the key that a certificate is kept in goes. */
+static void forget(const wchar_t *store_name, wchar_t *thumbprint)
+{
+	wchar_t key[512];
+	_snwprintf(key, 512, L"SOFTWARE\\Microsoft\\SystemCertificates\\%ls\\Certificates\\%ls", store_name,
+		   _wcsupr(thumbprint));
+	key[511] = 0;
+	RegDeleteKeyW(HKEY_LOCAL_MACHINE, key);
+}
+
 static int list(const wchar_t *store_name, const wchar_t *wanted, bool removing)
 {
 	wchar_t thumbprint[41], subject[512];
@@ -84,7 +94,8 @@ static int list(const wchar_t *store_name, const wchar_t *wanted, bool removing)
 		printf("================ Certificate %d ================\nSubject: CN=%ls\nCert Hash(sha1): %ls\n", found++, subject,
 		       thumbprint);
 		if (removing) {
-			CertDeleteCertificateFromStore(CertDuplicateCertificateContext(certificate));
+			CertFreeCertificateContext(certificate);
+			forget(store_name, thumbprint);
 			break;
 		}
 	}

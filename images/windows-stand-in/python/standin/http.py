@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -81,6 +82,13 @@ class _Connection:
         self._session = session
         self._shells = shells
         self._tls = tls
+        self.undo: Callable[[], None] | None = None
+
+    def connected(self) -> bool:
+        """See standin.shells.Client."""
+        gone = select.poll()
+        gone.register(self._connection, select.POLLRDHUP)
+        return not gone.poll(0)
 
     def serve(self) -> None:
         with self._file:
@@ -151,11 +159,16 @@ class _Connection:
                 self._send(401, challenges=self._session.offers)
                 return
             status, answer = self._operate(message) if message else (200, b"")
-            self._send(status, answer, challenges=[token] if token else [], encrypted=encrypted)
+            try:
+                self._send(status, answer, challenges=[token] if token else [], encrypted=encrypted)
+            except OSError:
+                if self.undo:
+                    self.undo()
+                raise
 
     def _operate(self, message: bytes) -> tuple[int, bytes]:
         """The status and the answer to one message."""
-        identifier = ""
+        identifier, self.undo = "", None
         try:
             if len(message) > soap.MOST_ENVELOPE:
                 raise Fault(2150858797, f"The message has {len(message)} bytes.", "w:EncodingLimit")
@@ -163,7 +176,7 @@ class _Connection:
             if request is None:
                 return 200, soap.identify_response()
             identifier = request.message_id
-            return 200, self._shells.answer(request)
+            return 200, self._shells.answer(self, request)
         except Fault as fault:
             return 500, soap.fault_response(fault, identifier)
 

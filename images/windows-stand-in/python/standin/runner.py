@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -141,6 +141,7 @@ class Process:
         self._changed = threading.Condition()
         self._kept: list[tuple[str, bytes]] = []
         self._size = 0
+        self._takers = 0
         self._closed = False
         self.exit_code: int | None = None
         """Unsigned 32 bits, once it ended and all of its output was heard."""
@@ -153,14 +154,22 @@ class Process:
             raise ConnectionError("the runner ended")
         threading.Thread(target=self._listen, name="command", daemon=True).start()
 
-    def take(self, timeout: float, limit: int) -> tuple[list[tuple[str, bytes]], int | None]:
+    def take(
+        self, timeout: float, limit: int, wanted: Callable[[], bool] = lambda: True
+    ) -> tuple[list[tuple[str, bytes]], int | None]:
         """Output in pieces (stream, bytes), at most ``limit`` bytes, and the exit code once nothing is left.
 
-        Waits at most ``timeout`` seconds for something to be there.
+        Waits at most ``timeout`` seconds for something to be there. Whoever asks later gets it: one that still waits
+        gets nothing then, as does one of whom ``wanted`` says that he is gone.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._kept or self.exit_code is not None, timeout)
+            self._takers += 1
+            mine = self._takers
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._kept or self.exit_code is not None or self._takers != mine, timeout)
             pieces: list[tuple[str, bytes]] = []
+            if self._takers != mine or not wanted():
+                return pieces, None
             while self._kept and limit > 0:
                 stream, data = self._kept.pop(0)
                 if len(data) > limit:
@@ -174,6 +183,13 @@ class Process:
                     pieces.append((stream, data))
             self._changed.notify_all()
             return pieces, None if self._kept else self.exit_code
+
+    def put_back(self, pieces: Sequence[tuple[str, bytes]]) -> None:
+        """What was taken did not arrive: the next one gets it."""
+        with self._changed:
+            self._kept[:0] = pieces
+            self._size += sum(len(data) for _, data in pieces)
+            self._changed.notify_all()
 
     def write(self, data: bytes, *, end: bool) -> None:
         """Give it standard input; ``end`` closes that."""

@@ -181,22 +181,14 @@ def _commands(root: ET.Element, settings: str, component: str, path: str, line: 
 
 @contextlib.contextmanager
 def _drive(folder: Path) -> Iterator[None]:
-    """The instance data as drive D:, with the label of the medium, as Windows would see the disc."""
-    links = [(places.DEVICES / "d:", folder)]
-    if os.path.ismount(folder):
-        device = next(line.split()[0] for line in Path("/proc/mounts").read_text().splitlines()
-                      if line.split()[1] == str(folder))  # fmt: skip
-        links.append((places.DEVICES / "d::", Path(device)))
-    else:
-        (folder / ".windows-label").write_text("VMROLE\n")
+    """The instance data as drive D:, where Windows would have the disc."""
+    link = places.DEVICES / "d:"
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder)
     try:
-        for link, target in links:
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
         yield
     finally:
-        for link, _ in links:
-            link.unlink(missing_ok=True)
+        link.unlink()
 
 
 def _set_values(runner: Runner, answers: AnswerFile) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 import threading
 import time
@@ -42,6 +43,16 @@ class Start(Protocol):
     ) -> Process: ...
 
 
+class Client(Protocol):
+    """Who asks, as far as an operation has to know."""
+
+    undo: Callable[[], None] | None
+    """What is done when the answer cannot be sent."""
+
+    def connected(self) -> bool:
+        """Whether it is still there."""
+
+
 class _Shell:
     """One shell of a user: what its commands have in common."""
 
@@ -76,13 +87,14 @@ class Shells:
             f"{TRANSFER}/Get": self._get,
             f"{SHELL}/Command": self._command,
             f"{SHELL}/Send": self._send,
-            f"{SHELL}/Receive": self._receive,
             f"{SHELL}/Signal": self._signal,
         }
 
-    def answer(self, request: Request) -> bytes:
-        """Do what ``request`` asks. Raises Fault."""
+    def answer(self, client: Client, request: Request) -> bytes:
+        """Do what ``request`` of ``client`` asks. Raises Fault."""
         operation = self._operations.get(request.action)
+        if request.action == f"{SHELL}/Receive":
+            operation = functools.partial(self._receive, client)
         if operation is None:
             message = f"The action {request.action[:200]} is not supported."
             raise Fault(2150858753, message, "a:ActionNotSupported")
@@ -190,7 +202,7 @@ class Shells:
             process.write(data, end=stream.get("End", "").lower() in ("true", "1"))
         return soap.response(request, f"{SHELL}/SendResponse", "<rsp:SendResponse/>")
 
-    def _receive(self, request: Request) -> bytes:
+    def _receive(self, client: Client, request: Request) -> bytes:
         desired = soap.find(request.body, "rsp:Receive/rsp:DesiredStream")
         if desired is None:
             raise soap.invalid("The message receives nothing.")
@@ -199,7 +211,8 @@ class Shells:
         shell.busy += 1
         try:
             # Base64 makes four characters of three bytes, and an encrypted answer is somewhat longer still.
-            pieces, code = process.take(request.timeout, (request.envelope - _ENVELOPE) // 4 * 3 - 1024)
+            limit = (request.envelope - _ENVELOPE) // 4 * 3 - 1024
+            pieces, code = process.take(request.timeout, limit, client.connected)
         finally:
             shell.busy -= 1
             shell.used = time.monotonic()
@@ -208,6 +221,7 @@ class Shells:
                 "The WS-Management service cannot complete the operation within the time specified in OperationTimeout."
             )
             raise Fault(2150858793, message, "w:TimedOut", sender=False)
+        client.undo = lambda: process.put_back(pieces)
         mark = f"CommandId={soap.attribute(identifier)}"
         body = "".join(
             f'<rsp:Stream Name="{stream}" {mark}>{base64.b64encode(data).decode()}</rsp:Stream>'

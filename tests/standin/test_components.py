@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The integration components' installer, made from its sources and really installed, by Wine on this computer."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import pycdlib
+import pytest
+
+import harness
+from harness.deadline import Deadline
+from harness.image.catalog import images_folder
+from harness.image.windows import INSTALLER, ISO, build_installer
+from tests.standin.native import WINE
+
+PROGRAM = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
+
+
+@pytest.fixture(scope="module")
+def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("components")
+    build_installer(images_folder() / "windows-components", folder, "1.2.3+test", deadline=Deadline(120))
+    return folder
+
+
+def _wine(wine: dict[str, str], *argv: str) -> str:
+    done = subprocess.run([WINE, *argv], env=wine, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, (argv, done.stdout, done.stderr)
+    return done.stdout.decode("cp1252").replace("\r\n", "\n")
+
+
+def test_the_iso_holds_the_installer(installer: Path) -> None:
+    iso = pycdlib.PyCdlib()
+    iso.open(str(installer / ISO))
+    held = io.BytesIO()
+    iso.get_file_from_iso_fp(held, joliet_path=f"/{INSTALLER}")
+    iso.close()
+    assert held.getvalue() == (installer / INSTALLER).read_bytes()
+
+
+def test_it_installs_a_service_a_record_and_the_answer_file(installer: Path, wine: dict[str, str]) -> None:
+    _wine(wine, "msiexec", "/i", f"Z:{installer / INSTALLER}".replace("/", "\\"), "/qn")
+    assert _wine(wine, PROGRAM, "version") == "1.2.3+test\n"
+    told = dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
+    assert told["service"] == "running 2"
+    product, _, versions = told["msi"].partition(" ")
+    assert versions.split() == [harness.__version__, "1.2.3+test"]
+    assert product.startswith("{")
+    assert "marker" not in told  # it is no machine of its own yet
+    assert told["stand-in"] == "no"
+    drive = Path(wine["WINEPREFIX"]) / "drive_c"
+    assert b"urn:schemas-microsoft-com:unattend" in (drive / "unattend.xml").read_bytes()
+    assert (drive / "Program Files/VMRole/vmrole-run.exe").exists()
+    _wine(wine, "msiexec", "/x", product, "/qn")
+    assert not (drive / "Program Files/VMRole/vmrole-guest.exe").exists()
+    done = subprocess.run([WINE, "net", "start", "VMRoleGuest"], env=wine, capture_output=True, timeout=60, check=False)
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("schema=2\ninstance=a\n", "the answer document has schema 2, these components know schema 1"),
+        ("schema=1\n", "the answer document has no instance, or one that is not a token"),
+        ("schema=1\ninstance=a\ncertificate=12 My\n", "certificate is not '<thumbprint> <store>'"),
+        ("schema=1\ninstance=a\nlocal-resource=5 a%5Cb\n", "has a name that cannot be a folder"),
+        ("schema=1\ninstance=a\npayload=relative\n", "payload is not an absolute folder"),
+        ("schema=1\ninstance=a%0\n", "has a broken escape in instance"),
+    ],
+)
+def test_bad_instance_data_is_one_sentence(
+    installer: Path, wine: dict[str, str], tmp_path: Path, lines: str, sentence: str
+) -> None:
+    _wine(wine, "msiexec", "/i", f"Z:{installer / INSTALLER}".replace("/", "\\"), "/qn")
+    (tmp_path / "answer.conf").write_text(lines)
+    folder = f"Z:{tmp_path}".replace("/", "\\")
+    done = subprocess.run([WINE, PROGRAM, "specialize", folder], env=wine, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert sentence in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
