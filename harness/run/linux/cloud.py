@@ -11,6 +11,7 @@ serves for that alone, and is let in no longer.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import secrets
@@ -58,6 +59,8 @@ mount -t iso9660 -o ro,nosuid,nodev /dev/disk/by-label/{LABEL} $m
 d={_COMPONENTS}/$(cat $m/components/VERSION)
 mkdir -p $d
 cp $m/components/vmrole-components $d/
+locale -a | grep -qix 'en_US.utf-*8' || localedef -i en_US -f UTF-8 en_US.UTF-8 || true
+systemctl -q mask --now apt-daily.timer apt-daily-upgrade.timer unattended-upgrades.service || true
 exec $d/vmrole-components install
 """
 _WARM = (
@@ -156,7 +159,8 @@ class CloudIdentity(LinuxIdentity):
 
 
 def seed(token: str, name: str, host_key: SshKeyPair, nic: Nic | None) -> dict[str, bytes]:
-    """The files of a NoCloud seed. JSON is YAML; the installation is the last thing that cloud-init does.
+    """The files of a NoCloud seed. JSON is YAML; the installation is the last thing that cloud-init does, and makes the
+    locale, which it cannot do on every Debian.
 
     The SSH server cannot start without a key, and is started before that.
     """
@@ -169,7 +173,7 @@ def seed(token: str, name: str, host_key: SshKeyPair, nic: Nic | None) -> dict[s
         "ssh_keys": {"ed25519_private": host_key.private.decode(), "ed25519_public": host_key.public},
         "no_ssh_fingerprints": True,
         "ssh": {"emit_keys_to_console": False},
-        "locale": LOCALE,
+        "locale": False,
         "timezone": "UTC",
         "growpart": {"mode": "off"},
         "package_update": False,
@@ -222,7 +226,7 @@ class CloudFreezePoint:
         access = {
             "client_key": identity.client_key.private.decode(),
             "host_key": identity.host_key.public,
-            "version": self._version(),
+            "made": self._made(),
         }
         replace_text(folder / _ACCESS, json.dumps(access))
 
@@ -236,7 +240,7 @@ class CloudFreezePoint:
     def greet(self, machine: Machine, *, deadline: Deadline) -> None:
         """See the protocol."""
         self.close()
-        if self._access.get("version") != self._version():
+        if self._access.get("made") != self._made():
             raise GuestError("the template has other integration components")
         host, port = machine.endpoint(_SSH)
         guest = SshGuest.connect(
@@ -253,6 +257,10 @@ class CloudFreezePoint:
         guest, self.guest = self.guest, None
         if guest:
             guest.close()
+
+    def _made(self) -> str:
+        """What a template was made with, beside its image."""
+        return hashlib.sha256("\0".join((_INSTALL, _WARM, self._version())).encode()).hexdigest()
 
     def _version(self) -> str:
         return (self._image.components / "VERSION").read_text("utf-8").strip()
