@@ -8,6 +8,7 @@ credential is inserted whole, there are no accessors for its parts [PKG].
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +48,7 @@ class Parameters:
 
     ``values`` has the text of every parameter that was given, ``masked`` what to show instead of the secret ones,
     ``secrets`` every string that must not be shown (of values and of the document), ``missing`` the declared names
-    without a value, ``warnings`` sentences for the user.
+    without a value, ``warnings`` sentences for the user, ``exposed`` the secret ones that were written in the open.
     """
 
     declared: tuple[Declared, ...] = ()
@@ -56,6 +57,7 @@ class Parameters:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
 
     def fill(self, text: str) -> Substituted:
         """``text`` with ``[Param.X]`` filled in; see harness.package.substitution."""
@@ -114,6 +116,7 @@ def fill_parameters(owner: str, document: Document, declared: Sequence[Declared]
     masked: dict[str, str] = {}
     secrets: list[str] = []
     warnings: list[str] = []
+    exposed: list[str] = []
     for name, value in given.values.items():
         if name not in known:
             raise _unknown(name, owner, known)
@@ -129,15 +132,16 @@ def fill_parameters(owner: str, document: Document, declared: Sequence[Declared]
             secrets.append(secret)
             masked[name] = (text[: len(text) - len(secret)] if secret else text) + (MASK if secret else "")
             if name in given.literal and secret:
+                exposed.append(name)
                 warnings.append(
                     f"the value of {name} is secret and was written on the command line, where other users of this "
                     f"computer and the shell's history see it; use -p {name}=@FILE or -p {name}=env:VAR"
                 )
     missing = tuple(name for name, item in known.items() if name not in values and item.declared)
-    filled = Parameters(tuple(known.values()), values, masked, tuple(secrets), missing, tuple(warnings))
+    filled = Parameters(tuple(known.values()), values, masked, tuple(secrets), missing, tuple(warnings), tuple(exposed))
     inside = document_secrets(document, filled)
     everything = tuple(dict.fromkeys(secret for secret in (*secrets, *inside) if secret))
-    return Parameters(filled.declared, values, masked, everything, missing, filled.warnings)
+    return dataclasses.replace(filled, secrets=everything)
 
 
 def declared_parameters(package: Package) -> tuple[Declared, ...]:

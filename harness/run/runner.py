@@ -305,7 +305,7 @@ def _collect(role: Role) -> None:
                     role.bus.notice("note", sentence)
             elif isinstance(role.error, GuestError) and role.request.keep == "never":
                 assert role.image is not None
-                collect_offline(machine, system_of(role.image.recipe.os).offline, folder, mask=role.mask)
+                collect_offline(machine, system_of(role.image.recipe).offline, folder, mask=role.mask)
                 role.bus.notice("note", "the guest does not answer: only its console and its disk could be looked at")
             _save_console(role)
     except KeyboardInterrupt as error:

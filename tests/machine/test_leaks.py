@@ -51,6 +51,17 @@ def settled(state: Path, before: Inventory) -> None:
     assert inventory(state) == before
 
 
+def test_interrupted_while_the_machine_is_made(image: str, tmp_path: Path, state_folder: Path) -> None:
+    """Between libvirt's making a domain and our knowing of it."""
+    before = inventory(state_folder)
+    process = start(*endless(image, tmp_path))
+    assert Deadline(60).poll(lambda: guests(state_folder) or None, every=0.002)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    settled(state_folder, before)
+
+
 @pytest.mark.parametrize(
     ("number", "when", "code", "options"),
     [

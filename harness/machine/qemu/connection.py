@@ -25,6 +25,7 @@ from harness.deadline import Deadline
 from harness.errors import HostError, UsageError
 from harness.machine.accelerator import EMULATOR
 from harness.machine.qemu.tunnel import is_this_host
+from harness.machine.sweep import end_machines
 from harness.process import Account, run, which
 from harness.state import ProcessFolder, new_process_folder, qemu_account, replace_text, state_folder
 
@@ -118,6 +119,7 @@ def process_folder() -> ProcessFolder:
     """This process's part of the state folder, until the process ends."""
     stack = contextlib.ExitStack()
     folder = stack.enter_context(new_process_folder())
+    stack.callback(end_machines, folder)
     atexit.register(stack.close)
     return folder
 
