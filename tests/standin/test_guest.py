@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import winrm
@@ -19,7 +18,6 @@ from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
 from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
-from harness.run.windows.identity import WindowsIdentity
 from tests.conftest import VMROLE
 
 pytestmark = pytest.mark.vm
@@ -39,15 +37,6 @@ def machine() -> Iterator[Deployed]:
         deploy(driver, image, request, bus, deadline=deadline, scratch=scratch, reading_back=False) as deployed,
     ):
         yield deployed
-
-
-@pytest.fixture(scope="module")
-def trusted(machine: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The certificate of this machine's listener."""
-    assert isinstance(machine.identity, WindowsIdentity)
-    path = tmp_path_factory.mktemp("trusted") / "winrm.pem"
-    path.write_bytes(machine.identity.winrm.pem)
-    return path
 
 
 def _run(machine: Deployed, line: str) -> tuple[int | None, str, str]:
@@ -92,7 +81,8 @@ def test_pypsrp_by_an_encrypted_connection(machine: Deployed) -> None:
 
 def test_every_stub_was_replaced(machine: Deployed) -> None:
     """Wine's own programs would come first, so they must be gone; ours are there under each name."""
-    names = [line.split()[0] for line in (images_folder() / "windows-stand-in/tools/unavailable.txt").open()]
+    listed = (images_folder() / "windows-stand-in/tools/unavailable.txt").read_text("utf-8")
+    names = [line.split()[0] for line in listed.splitlines()]
     assert len(names) > 100
     _, out, _ = _run(machine, "dir /b Z:\\usr\\lib\\x86_64-linux-gnu\\wine\\x86_64-windows\\*.exe")
     own = {line.strip().lower() for line in out.splitlines()}
