@@ -60,6 +60,17 @@ def test_it_installs_a_service_a_record_and_the_answer_file(installer: Path, win
     assert done.returncode != 0
 
 
+def test_another_version_takes_the_place_of_one_that_runs(
+    installer: Path, wine: dict[str, str], tmp_path: Path
+) -> None:
+    build_installer(images_folder() / "windows-components", tmp_path, "1.2.4+test", deadline=Deadline(120))
+    for folder in (installer, tmp_path):
+        _wine(wine, "msiexec", "/i", f"Z:{folder / INSTALLER}".replace("/", "\\"), "/qn")
+    told = dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
+    assert (told["version"], told["service"]) == ("1.2.4+test", "running 2")
+    assert told["msi"].split()[2] == "1.2.4+test"
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [

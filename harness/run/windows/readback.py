@@ -16,8 +16,6 @@ from harness.run.windows.answer import LOCALE, WindowsAnswer
 GUEST = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
 _MAX_OUTPUT = 1024 * 1024
 _MEBIBYTE = 1024 * 1024
-_WINE_USER = "S-1-5-21-0-0-0-1000"
-"""Wine's one user, who is its administrator."""
 _LANGUAGE = "0409"
 """English (United States)."""
 
@@ -68,7 +66,7 @@ def read_back(
     if answer.payload is not None:
         rights = next((rights for rights, path in _words(told, "payload", 2) if path == answer.payload), "missing")
         wanted = f"{answer.payload}, for administrators only"
-        ok = _private(rights, real)
+        ok = _private(rights)
         seen.append(Observation("payload", wanted, wanted if ok else shown(rights), ok, provable=real or not ok))
     return seen
 
@@ -108,8 +106,7 @@ def _same(name: str, wanted: str, *observed: str) -> Observation:
 
 def _time_zone(told: Told, real: bool) -> Observation:
     zone, _, bias = told["time-zone"].rpartition(" ")
-    # Wine finds its zone by the offset, and of those at UTC another name first.
-    ok = bias == "0" and (zone in ("UTC", "Etc/UTC", "Coordinated Universal Time") or not real)
+    ok = bias == "0" and zone in ("UTC", "Etc/UTC", "Coordinated Universal Time")
     return Observation("time-zone", "UTC", shown(f"{zone or 'unknown'} (bias {bias or '?'})"), ok, provable=real)
 
 
@@ -155,7 +152,7 @@ def _resource(name: str, size_mb: int, found: tuple[str, str] | None, real: bool
         return Observation(title, wanted, "missing", False)
     free, rights = found
     wrong = []
-    if not _private(rights, real):
+    if not _private(rights):
         wrong.append(f"has the rights {rights}")
     megabytes = int(free) // _MEBIBYTE if re.fullmatch("[0-9]{1,15}", free) else None
     if megabytes is None or megabytes < size_mb:
@@ -165,9 +162,8 @@ def _resource(name: str, size_mb: int, found: tuple[str, str] | None, real: bool
     return Observation(title, wanted, shown(seen), not wrong, provable=real or bool(wrong))
 
 
-def _private(rights: str, real: bool) -> bool:
+def _private(rights: str) -> bool:
     """Whether a security descriptor lets nobody in but administrators and the system."""
     entries = re.findall(r"\(([^()]*)\)", rights)
     trustees = {entry.rpartition(";")[2] for entry in entries if entry.startswith("A;")}
-    allowed = {"BA", "SY", "LA"} if real else {"BA", "SY", "LA", _WINE_USER}
-    return bool(trustees) and trustees <= allowed
+    return bool(trustees) and trustees <= {"BA", "SY", "LA"}

@@ -79,7 +79,7 @@ extern const wchar_t *const answer_files[];
 
 /* winrm.c */
 void open_winrm(const struct answer *answer);
-void await_winrm(void);
+bool await_winrm(HANDLE stopped); /* false when it is stopped (NULL: by nobody) */
 
 /* standin.c: the guest that stands where no Windows can be had */
 bool on_stand_in(void);

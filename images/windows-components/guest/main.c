@@ -36,7 +36,7 @@ static void specialize(const wchar_t *medium)
 	scrub_answer_files(medium);
 	write_instance(&answer);
 	open_winrm(&answer);
-	await_winrm();
+	await_winrm(NULL);
 	announce_ready(&answer);
 }
 

@@ -61,13 +61,17 @@ static bool listens(void)
 	return connected;
 }
 
-void await_winrm(void)
+bool await_winrm(HANDLE stopped)
 {
 	WSADATA data;
 	WSAStartup(MAKEWORD(2, 2), &data);
 	for (int waited = 0; !listens(); waited += STEP_MS) {
 		if (waited >= PATIENCE_MS)
 			fail("WinRM did not start to listen on port %d", HTTPS_PORT);
-		Sleep(STEP_MS);
+		if (!stopped)
+			Sleep(STEP_MS);
+		else if (WaitForSingleObject(stopped, STEP_MS) == WAIT_OBJECT_0)
+			return false;
 	}
+	return true;
 }

@@ -32,6 +32,8 @@ class Partner:
             # Wine comes up beside the rest of the boot.
             threading.Thread(target=self._start_wine, daemon=True).start()
             machine = self.machine
+            if places.READY.exists():  # this program was started again, in a machine that was ready
+                self._answer("restore")
             Control({"winrm": machine.winrm, "power": machine.power, "password": machine.password})
             while True:
                 connection, _ = listener.accept()

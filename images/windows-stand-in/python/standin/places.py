@@ -17,6 +17,8 @@ CERTIFICATE = STATE / "winrm.pem"
 LOG = Path("/run/vmrole/standin.log")
 PARTNER = Path("/run/vmrole/partner")
 """Where the resident agent asks for what it cannot do (images/debian-12/agent/partner.c)."""
+READY = Path("/run/vmrole/ready")
+"""What the agent writes when this boot is ready."""
 PROGRAMS = Path("/usr/lib/vmrole/standin")
 WINE = "/usr/lib/wine/wine64"
 HOME = "C:\\users\\Administrator"
