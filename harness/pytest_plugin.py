@@ -238,21 +238,27 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _only_the_authors_frames(error: BaseException) -> pytest.ExceptionInfo[BaseException]:
-    """``error`` without the frames inside the harness, unless there are no others; nor what it was made of there."""
-    ours = Path(__file__).parent
+    """``error`` without the frames inside the harness and what it was made of there; the sentence alone where there are
+    no others, as in a fixture."""
+    packages = Path(pytest.__file__).parent.parent
+    nobodys = {Path(__file__).parent, Path(contextlib.__file__), *(packages / name for name in ("_pytest", "pluggy"))}
     entries = []
     entry = error.__traceback__
     while entry is not None:
-        if ours not in Path(entry.tb_frame.f_code.co_filename).parents:
+        file = Path(entry.tb_frame.f_code.co_filename)
+        if not nobodys & {file, *file.parents}:
             entries.append(entry)
         entry = entry.tb_next
     kept: types.TracebackType | None = None
     for found in reversed(entries):
         kept = types.TracebackType(kept, found.tb_frame, found.tb_lasti, found.tb_lineno)
+    if type(error).__module__.startswith("harness."):  # its sentence says what the one it was made of means
+        if not entries:
+            alone = pytest.fail.Exception(f"{type(error).__name__}: {error}", pytrace=False)
+            return pytest.ExceptionInfo.from_exception(alone.with_traceback(error.__traceback__))
+        error.__cause__, error.__suppress_context__ = None, True
     if kept:
         error.__traceback__ = kept
-    if type(error).__module__.startswith("harness."):  # its sentence says what the one it was made of means
-        error.__cause__, error.__suppress_context__ = None, True
     return pytest.ExceptionInfo.from_exception(error)
 
 

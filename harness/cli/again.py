@@ -21,6 +21,7 @@ _VALUED = {
     "service_role": "--service-role",
     "certificate_password_file": "--certificate-password-file",
     "admin_password_file": "--admin-password-file",
+    "answer_file": "--answer-file",
     "computer_name": "--computer-name",
     "memory": "--memory",
     "cpus": "--cpus",

@@ -155,6 +155,7 @@ def _extension(
     from harness.package.external import with_external
     from harness.package.lint import lint, tags
     from harness.package.parameters import Parameters, document_secrets
+    from harness.plan.linux import command_findings
 
     secrets.extend(document_secrets(package.document, Parameters()))
     masker = Masker(secrets)
@@ -162,7 +163,7 @@ def _extension(
     # what the package does not carry is no fault of it: a run says what is missing
     verified = with_external(package).findings
     findings.extend(finding for finding in verified if finding.code != "external-missing")
-    for finding in lint(package.document, package.payload.files):
+    for finding in (*lint(package.document, package.payload.files), *command_findings(package)):
         findings.append(replace(finding, sentence=masker.text(finding.sentence), hint=masker.text(finding.hint)))
     if image is not None:
         from harness.image import catalog

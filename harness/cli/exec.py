@@ -94,6 +94,13 @@ def _in_machines(
 
     deadline, masker, turns = Deadline(timeout), Masker(request.secrets), threading.Lock()
     machines: list[Machine] = []
+    over = threading.Event()
+
+    def on_machine(machine: Machine) -> None:
+        machines.append(machine)
+        if over.is_set():
+            machine.crash()
+
     with contextlib.ExitStack() as stack:
         bus, recorder = stack.enter_context(reporting(masker, folder=None, quiet=not sys.stderr.isatty()))
         image = find_image(request, bus, deadline=deadline)
@@ -111,7 +118,7 @@ def _in_machines(
                 own_bus,
                 deadline=deadline,
                 scratch=scratch,
-                on_machine=machines.append,
+                on_machine=on_machine,
                 on_secrets=masker.add,
                 reading_back=not show,  # takes a guest a second, and nobody sees it otherwise
             ) as machine:
@@ -135,6 +142,7 @@ def _in_machines(
             except BaseException:
                 for task in running:
                     task.cancel()
+                over.set()
                 for machine in machines:  # ends what the other threads wait for
                     machine.crash()
                 raise

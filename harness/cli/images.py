@@ -29,6 +29,7 @@ def _cache() -> Any:
 def list_(as_json: bool) -> None:
     """The images this harness can build, those that are built, and the templates that machines are forked from."""
     from harness.image import catalog
+    from harness.image.added import BUILDER
     from harness.image.build import list_images
     from harness.machine.templates import TemplateStore
 
@@ -62,7 +63,10 @@ def list_(as_json: bool) -> None:
             f"{template['memory_mb']} MiB, {template['cpus']} processors  used {template['used']}"
         )
     for name in known:
-        click.echo(f"{name:<24} not built yet: 'vmrole images build {name}', or the first run, builds it")
+        if catalog.load(name).recipe.builder == BUILDER:
+            click.echo(f"{name:<24} made from media of your own: 'vmrole images add {name} FILE'")
+        else:
+            click.echo(f"{name:<24} not built yet: 'vmrole images build {name}', or the first run, builds it")
 
 
 @command.command("build")

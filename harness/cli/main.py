@@ -68,18 +68,21 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         vmrole.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
+    except click.exceptions.Abort as error:  # what click makes of a KeyboardInterrupt
+        click.echo("vmrole: interrupted", err=True)
+        sys.exit(128 + getattr(error.__cause__, "signum", 2))
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
+        sys.exit(_code(2))
     except VmRoleError as error:
-        sys.exit(tell(error, code=125 if sys.argv[1:2] == ["exec"] else error.exit_code))
-    except KeyboardInterrupt as error:
-        click.echo("vmrole: interrupted", err=True)
-        sys.exit(128 + getattr(error, "signum", 2))
+        sys.exit(tell(error, code=_code(error.exit_code)))
     except BrokenPipeError:
         sys.exit(141)
+
+
+def _code(ours: int) -> int:
+    """The exit code of a failure of ours: that of `exec` has to differ from what its command exits with."""
+    return 125 if sys.argv[1:2] == ["exec"] else ours
 
 
 def tell(error: VmRoleError, *, code: int) -> int:

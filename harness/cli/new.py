@@ -40,7 +40,9 @@ def scaffold(name: str, kind: str, folder: Path) -> None:
         hint = "a letter, then letters, digits, dots, dashes and underscores, at most 64"
         raise UsageError(f"{name[:80]!r} is no name for an extension", hint=hint)
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file, and a folder is wanted", hint="choose another one with -o")
+        if folder.exists() and any(folder.iterdir()):
             raise UsageError(f"{folder} is there already and not empty", hint="choose another folder with -o")
         values = {"name": name, "payload": str(uuid.uuid4())}
         for source in sorted((_TEMPLATES / kind).rglob("*")):

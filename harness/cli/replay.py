@@ -57,6 +57,7 @@ def kept_of(run: str) -> Kept:
 def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunRequest:
     """The request of the first run with its machine as it was before ``step``."""
     from harness.cli.run import prepare as prepare_run
+    from harness.run.replay import changed_before
     from harness.run.request import Resume
 
     how = dict(kept.facts["how"])
@@ -84,7 +85,8 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
         raise UsageError(f"{path} has no step {step!r}", hint=f"its steps are {', '.join(known)}")
     kept.before(step)
     again = ("vmrole", "replay", kept.run, "--from", step, *(("--package", str(package)) if package else ()))
-    return dataclasses.replace(request, resume=Resume(kept, step), again=again)
+    warnings = (*request.warnings, *changed_before(kept, request.plan, step))
+    return dataclasses.replace(request, resume=Resume(kept, step), again=again, warnings=warnings)
 
 
 def machine_options(how: dict[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,15 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.options import machine_options, machine_request, tell_machine
-from harness.errors import GuestError, UsageError
+from harness.errors import GuestError, HostError, UsageError
+
+if TYPE_CHECKING:
+    from harness.run.system import Terminal
 
 
 @click.command()
@@ -42,8 +45,6 @@ def command(run: str | None, at: str | None, cold: bool, **options: Any) -> None
 
 
 def _kept(run: str | None) -> int:
-    from harness.deadline import Deadline
-    from harness.guest.ssh import SshGuest
     from harness.machine.sweep import kept_machines
 
     machines = [record for _folder, record in kept_machines()]
@@ -51,22 +52,46 @@ def _kept(run: str | None) -> int:
         name = name_of(Path(run))
         machines = [record for record in machines if name in (record.run, record.name)]
     if not machines:
-        what = f"no machine of the run {run} is kept" if run else "no machine is kept"
-        raise UsageError(
-            what, hint="'vmrole run --keep always' keeps one, 'vmrole shell --image NAME' starts a fresh one"
-        )
+        raise _nothing_kept(run)
     record = machines[0]
     if not record.access:
         raise GuestError(f"the machine {record.name} was kept without a way in")
-    guest = SshGuest.connect(
-        str(record.access["host"]),
-        int(record.access["port"]),
-        client_key=str(record.access["client_key"]).encode(),
-        host_key=str(record.access["host_key"]),
+    with contextlib.closing(_reached(record.access)) as guest:
+        return guest.interactive()
+
+
+def _reached(access: dict[str, str | int]) -> Terminal:
+    """The guest that ``access`` leads to: by SSH, or by WinRM where it has a password."""
+    from harness.deadline import Deadline
+
+    host, port = str(access["host"]), int(access["port"])
+    if "password" in access:
+        from harness.guest.winrm import WinRmGuest
+
+        certificate, password = str(access["certificate"]).encode(), str(access["password"])
+        return WinRmGuest.connect(host, port, password=password, certificate=certificate, deadline=Deadline(30))
+    from harness.guest.ssh import SshGuest
+
+    return SshGuest.connect(
+        host,
+        port,
+        client_key=str(access["client_key"]).encode(),
+        host_key=str(access["host_key"]),
         deadline=Deadline(30),
     )
-    with guest:
-        return guest.interactive()
+
+
+def _nothing_kept(run: str | None) -> UsageError:
+    """Says what there is in its place: the checkpoints of the run, else other machines."""
+    hint = "'vmrole run --keep always' keeps one, 'vmrole shell --image NAME' starts a fresh one"
+    if run is None:
+        return UsageError("no machine is kept", hint=hint)
+    from harness.machine.checkpoints import find
+
+    with contextlib.suppress(UsageError, HostError):
+        steps = ", ".join(taken.step for taken in find(name_of(Path(run))).steps)
+        hint = f"'vmrole shell {run} --at STEP' goes on from before {steps}"
+    return UsageError(f"no machine of the run {run} is kept", hint=hint)
 
 
 def name_of(run: Path) -> str:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -179,6 +181,40 @@ class WinRmGuest:
             raise GuestLostError(f"{error.message}; it was to {what}") from None
         except GuestError as error:
             raise GuestError(f"{error.message}; it was to {what}", hint=error.hint) from None
+
+    def interactive(self) -> int:
+        """The user's own session: a command interpreter joined to this process' streams until it ends; its exit code.
+
+        There is no terminal on the guest's side: a line reaches it when it is complete.
+        """
+        shell = self._standing(Deadline(60.0))
+        command = self._client.start(shell, "cmd.exe", deadline=Deadline(60.0))
+        feeding = self._client.another()
+
+        def feed() -> None:
+            # Ends with the session: what is typed after that goes nowhere.
+            with contextlib.suppress(ShellGoneError, GuestError, OSError):
+                while data := os.read(0, 4096):
+                    lines = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+                    feeding.feed_part(shell, command, lines, last=False, deadline=Deadline(60.0))
+                feeding.feed_part(shell, command, b"", last=True, deadline=Deadline(60.0))
+
+        threading.Thread(target=feed, name="shell-stdin", daemon=True).start()
+        code: int | None = None
+        try:
+            while code is None:
+                out, err, code = self._client.receive(shell, command, deadline=Deadline(None))
+                for descriptor, data in ((1, out), (2, err)):
+                    while data:
+                        data = data[os.write(descriptor, data) :]
+        except ShellGoneError:
+            raise GuestLostError("the session ended: the guest or its WinRM service restarted") from None
+        finally:
+            feeding.close()
+            if code is None and self.connected:
+                with contextlib.suppress(GuestError):
+                    self._client.end(shell, command, deadline=Deadline(_END_SECONDS))
+        return code
 
     def _open(self, folder: str | None, environment: Mapping[str, str], deadline: Deadline) -> str:
         return self._client.open_shell(folder=folder, environment=environment, deadline=deadline)

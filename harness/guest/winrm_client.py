@@ -91,6 +91,10 @@ class Client:
             proxy=None,
         )
 
+    def another(self) -> Client:
+        """A second conversation with the same guest."""
+        return Client(self._access)
+
     @property
     def closed(self) -> bool:
         return self._closed.is_set()
@@ -134,12 +138,15 @@ class Client:
     def feed(self, shell: str, command: str, data: bytes, *, deadline: Deadline) -> None:
         """All of standard input, and its end."""
         for at in range(0, max(1, len(data)), _PART):
-            part, last = data[at : at + _PART], at + _PART >= len(data)
+            self.feed_part(shell, command, data[at : at + _PART], last=at + _PART >= len(data), deadline=deadline)
 
-            def send(part: bytes = part, last: bool = last) -> None:
-                self._protocol.send_command_input(shell, command, part, end=last)
+    def feed_part(self, shell: str, command: str, data: bytes, *, last: bool, deadline: Deadline) -> None:
+        """Some of standard input, as it comes."""
 
-            self._ask("send standard input", send, deadline)
+        def send() -> None:
+            self._protocol.send_command_input(shell, command, data, end=last)
+
+        self._ask("send standard input", send, deadline)
 
     def receive(self, shell: str, command: str, *, deadline: Deadline) -> tuple[bytes, bytes, int | None]:
         """What the command wrote since the last time, and its exit code when it has ended (unsigned, 32 bits)."""

@@ -329,4 +329,7 @@ def the_document(names: list[str], where: str, definition: bool) -> str:
             f"{where} is a resource definition, and a resource extension is wanted here",
             hint="give the resource extension (.resextpkg, .resext) that it references",
         )
-    raise PackageError(f"{where} has no resource extension", hint="put one .resext document at its root")
+    raise PackageError(
+        f"{where} has no resource extension",
+        hint="put one .resext document (or the .resdef of a definition) at its root",
+    )

@@ -130,6 +130,14 @@ def linux_steps(
     return steps
 
 
+def command_findings(package: Package) -> Findings:
+    """What is odd about the commands as they are written, whatever system the package is planned for."""
+    findings = Findings()
+    for index, command in enumerate(package.extension.linux.run_once_commands):
+        _look(command, split_command(command), f"{SOURCE}/{index}", package, findings)
+    return findings
+
+
 def _look(command: str, argv: tuple[str, ...], source: str, package: Package, findings: Findings) -> None:
     """Findings about one command."""
     node = package.document.find(source) or package.document.root

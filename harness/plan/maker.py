@@ -83,7 +83,8 @@ def require_steps(
     """
     mine = [step for step in steps if step.applicable]
     if not mine:
-        others = f"; all its {len(steps)} steps are for {steps[0].os}" if steps else ""
+        all_of_them = "its only step is" if len(steps) == 1 else f"all its {len(steps)} steps are"
+        others = f"; {all_of_them} for {steps[0].os}" if steps else ""
         during = "" if tuple(events) == ("deploy",) else f" at {', '.join(events)}"
         raise PackageError(
             f"{package.name} has nothing to run on {os}{during}{others}",

@@ -77,6 +77,8 @@ def deploy(
     facts = ImageFacts(image.recipe.name, image.key, image.recipe.stand_in)
     bus.emit(MachineChosen(image=facts, accelerator=accelerator))
     system = system_of(image.recipe)
+    if told := system.caveat(image.recipe):
+        bus.notice("note", told)
     token = secrets.token_hex(3)
     nic = network_card(Network(request.network))
     memory_mb = request.memory_mb or image.recipe.memory_mb

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import posixpath
 import secrets
 import shutil
@@ -22,7 +23,9 @@ from harness.guest.channel import ChannelGuest
 from harness.guest.command import ENVIRONMENT
 from harness.guest.protocol import Guest
 from harness.image.recipe import Image
+from harness.machine.checkpoints import Kept
 from harness.machine.protocol import Hypervisor, Machine, MachineSpec, Network
+from harness.plan.step import Plan
 from harness.run.answer import Answer
 from harness.run.deploy import Deployed, network_card
 from harness.run.events import EventBus, MachineChosen, SpecializationRead
@@ -50,6 +53,7 @@ def facts_of(
     answer = identity.answer
     return {
         "how": dict(request.how) if request else {},
+        "commands": _commands(request) if request else {},
         "payload": _payload_digests(request) if request else {},
         "image": {"name": deployed.image.recipe.name, "key": deployed.image.key, "built": deployed.image.built},
         "identity": {
@@ -83,6 +87,46 @@ def _identity(facts: Mapping[str, Any]) -> LinuxIdentity:
         time=time.time(),
     )
     return LinuxIdentity(answer, stored["password"], client_key, host_key)
+
+
+def _commands(request: RunRequest) -> dict[str, str]:
+    """The command of each step by its id, in their order: what is behind a checkpoint is what comes before its step.
+
+    A replay has behind it what the run had that it went on from, whatever its own package says."""
+    now = planned_commands(request.plan)
+    if request.resume is None:
+        return now
+    step = request.resume.step
+    behind = before(request.resume.kept.facts.get("commands", {}), step)
+    return {**behind, **{name: command for name, command in now.items() if name not in before(now, step)}}
+
+
+def planned_commands(plan: Plan) -> dict[str, str]:
+    """The command of each step for this guest by its id, masked, in their order."""
+    return {step.id: step.command for step in plan.applicable}
+
+
+def before(commands: Mapping[str, str], step: str) -> dict[str, str]:
+    """Those of ``commands`` that come before ``step``."""
+    return dict(itertools.takewhile(lambda item: item[0] != step, commands.items()))
+
+
+def changed_before(kept: Kept, plan: Plan, step: str) -> list[str]:
+    """A warning when ``plan`` has other commands before ``step`` than those that are behind its checkpoint.
+
+    Run-once commands are numbered: one that is added or removed moves those after it to other ids.
+    """
+    if "commands" not in kept.facts:
+        return []
+    ran, now = before(kept.facts["commands"], step), before(planned_commands(plan), step)
+    differ = [name for name in (*now, *(name for name in ran if name not in now)) if ran.get(name) != now.get(name)]
+    if not differ:
+        return []
+    names = ", ".join(differ[:_TOLD]) + (", ..." if len(differ) > _TOLD else "")
+    return [
+        f"before {step} the run {kept.run} had other commands than the package has now ({names}): "
+        "the machine is as those of then left it, and those of now have not run"
+    ]
 
 
 def _payload_digests(request: RunRequest) -> dict[str, str]:

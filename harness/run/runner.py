@@ -123,10 +123,12 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     for note in request.notes:
         bus.notice("note", note)
     _tell_findings(request, bus, masker)
+    deadline = Deadline(request.timeout)
     try:
         with contextlib.ExitStack() as stack:
             try:
-                _bring_up_and_execute(role, stack)
+                with _limited(deadline):
+                    _bring_up_and_execute(role, stack, deadline)
             except (Exception, KeyboardInterrupt) as error:
                 role.error = error
             _collect(role)
@@ -167,9 +169,20 @@ def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
         bus.notice("warning", f"{more} more findings about the package are in findings.json")
 
 
-def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:
+@contextlib.contextmanager
+def _limited(deadline: Deadline) -> Iterator[None]:
+    """Say of an error that came when the time of the whole run was over that this is why."""
+    try:
+        yield
+    except VmRoleError as error:
+        if deadline.expired:
+            error.message = f"the time-out of the whole run, {deadline.seconds:g} s, was over: {error.message}"
+            error.hint = error.hint or "give it more with --timeout"
+        raise
+
+
+def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Deadline) -> None:
     request, bus = role.request, role.bus
-    deadline = Deadline(request.timeout)
     role.image = image = find_image(request.machine, bus, deadline=deadline)
     driver, scratch = stack.enter_context(hypervisor(request.machine, bus))
 
@@ -326,7 +339,9 @@ def _reachable(role: Role) -> bool:
 def _keep(role: Role) -> None:
     """Keep the machine when that was asked for and there is something to log in to."""
     keep = role.request.keep
-    failed = role.keep_anyway or role.conclusion.verdict not in (Verdict.succeeded, Verdict.warnings)
+    conclusion = role.conclusion
+    failed = conclusion.exit_code == 1 or conclusion.verdict not in (Verdict.succeeded, Verdict.warnings)
+    failed = failed or role.keep_anyway
     if role.deployed is None or keep == "never" or (keep == "failed" and not failed):
         return
     if role.deployed.machine.state() is not MachineState.running:

@@ -131,6 +131,9 @@ class System(Protocol):
     def resumable(self) -> bool:
         """Whether a machine can go on from a checkpoint (harness.run.replay)."""
 
+    def caveat(self, recipe: Recipe) -> str | None:
+        """What a result on the image does not prove, one sentence; None for nothing that has to be told."""
+
     def identity(
         self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
     ) -> Identity:

@@ -91,7 +91,8 @@ class ScenarioGuest:
         return self._until(argv, "to fail", lambda done: done.exit_code != 0 and not done.timed_out, timeout)
 
     def wait_for_port(self, port: int, *, timeout: float = WAIT_SECONDS) -> None:
-        """Wait until something in the guest listens on TCP ``port``."""
+        """Wait until something in the guest listens on TCP ``port``. GuestError on the Windows stand-in, which has no
+        netstat to ask."""
         __tracebackhide__ = True
 
         def look(run: probes.Run) -> tuple[bool, str]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
+from harness.errors import GuestError
 from harness.guest.protocol import GuestResult
 
 System = Literal["linux", "windows"]
@@ -19,10 +20,17 @@ _ANY_PEER = re.compile(r"^(0\.0\.0\.0|\[::\]):0$")
 
 
 def listening_ports(run: Run, os: System) -> set[int]:
-    """The TCP ports that something in the guest listens on."""
+    """The TCP ports that something in the guest listens on. Raises GuestError where netstat is not to be had."""
     if os == "windows":
-        both = (_text(run(["netstat.exe", "-an", "-p", protocol])) for protocol in ("TCP", "TCPv6"))
-        return windows_ports("\n".join(both))
+        tables = [run(["netstat.exe", "-an", "-p", protocol]) for protocol in ("TCP", "TCPv6")]
+        # One that was stopped at the end of the wait says nothing of the guest.
+        if tables[0].exit_code != 0 and not tables[0].timed_out:
+            said = tables[0].stderr.decode("utf-8", "replace").strip()[:200] or f"exit code {tables[0].exit_code}"
+            raise GuestError(
+                f"the guest cannot tell which ports are listened on: {said}",
+                hint="connect to guest.endpoint(PORT), or wait for what the service writes",
+            )
+        return windows_ports("\n".join(_text(table) for table in tables))
     # Read as files: ss and netstat may not be there. A guest without IPv6 has no second one.
     return linux_ports(_text(run(["cat", "/proc/net/tcp", "/proc/net/tcp6"])))
 
@@ -30,8 +38,9 @@ def listening_ports(run: Run, os: System) -> set[int]:
 def file_exists(run: Run, os: System, path: str) -> bool:
     """Whether there is a file or folder ``path`` in the guest."""
     if os == "windows":
-        script = f"exit [int](-not (Test-Path -LiteralPath '{path.replace(chr(39), chr(39) * 2)}'))"
-        return run(["powershell.exe", "-NoProfile", "-NonInteractive", "-Command", script]).exit_code == 0
+        # No quotation marks but those around a path with spaces: cmd would take others for its own.
+        words = ["cmd.exe", "/d", "/c", "if", "exist", path, "(exit", "0)", "else", "(exit", "1)"]
+        return run(words).exit_code == 0
     return run(["test", "-e", path]).exit_code == 0
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import packages, peers, scenarios
+from tests.bench import packages, peers, scenarios, windows
 from tests.bench.machines import MANY, place
 from tests.conftest import SAMPLES, VMROLE
 from tests.run.test_certificates import make, write
@@ -133,6 +133,23 @@ def sessions(folder: Path) -> list[Row]:
     ]
 
 
+def windows_guests(folder: Path) -> list[Row]:
+    """Windows steps, on the stand-in guest; the baselines are what they may take at most."""
+    windows.built()
+    seen = rounds(
+        msi=lambda n: windows.sample("msi", folder / f"msi-{n}"),
+        reboot=lambda n: windows.reboot(folder / f"reboot-{n}"),
+    )
+    return [
+        row(
+            "forked run of the MSI sample on the stand-in Windows guest (baseline: the 10 s it may take)",
+            seen["msi"],
+            10.0,
+        ),
+        row("a restart in the middle of a run (baseline: the 35 s it may take)", seen["reboot"], 35.0),
+    ]
+
+
 def show(rows: Sequence[Row]) -> None:
     build = Path("build")
     build.mkdir(exist_ok=True)
@@ -149,7 +166,8 @@ def main() -> None:
         # Not below the other one, through which the account that QEMU runs under cannot pass.
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vms-", dir="/tmp")))
         os.environ["VMROLE_STATE_DIR"] = str(state)
-        rows = whole_processes(folder) + machines(folder) + sessions(folder) + packages.measure(ROUNDS)
+        rows = whole_processes(folder) + machines(folder) + sessions(folder) + windows_guests(folder)
+        rows += packages.measure(ROUNDS)
         subprocess.run([VMROLE, "sweep", "--kept"], check=True, capture_output=True)
         show(rows)
 

@@ -67,6 +67,18 @@ def test_check_of_the_seed(tmp_path: Path) -> None:
         assert secret not in human.stdout and secret not in done.stdout
 
 
+def test_check_looks_at_the_linux_commands_of_a_windows_extension(tmp_path: Path) -> None:
+    folder = tmp_path / "Both"
+    assert vmrole("new", "Both", "--kind", "windows-script", "-o", folder).code == 0
+    document = json.loads((folder / "Both.resext").read_text("utf-8"))
+    profile = document["ExtensionSettings"]["ApplicationProfile"]
+    profile["LinuxApplicationProfile"] = {"RunOnceCommands": ["", "/bin/echo [Param.Greeting] | cat", "/bin/echo 'a"]}
+    (folder / "Both.resext").write_text(json.dumps(document, indent=1), "utf-8")
+    found = {finding["code"]: finding for finding in vmrole("check", folder, "--json").json["findings"]}
+    assert set(found) == {"command-empty", "command-shell-syntax", "command-quote"}
+    assert found["command-quote"]["pointer"].endswith("/RunOnceCommands/2") and found["command-quote"]["line"]
+
+
 def test_check_exit_codes(tmp_path: Path) -> None:
     document = with_profile("/bin/true")
     document["DataPackage"] = 7

@@ -81,9 +81,18 @@ def test_refused_as_json(tmp_path: Path) -> None:
     assert told["exit_code"] == 2 and "no-such-file" in told["error"]["message"]
 
 
-def test_exec_fails_as_itself(tmp_path: Path) -> None:
-    done = vmrole("exec", "--image", "debian-99", "--", "true")
-    assert done.code in (2, 125) and "debian-12" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--image", "debian-99", "--", "true"), "debian-12"),
+        (("--count", "0", "--", "true"), "--count"),
+        (("--certificate", "none.pfx", "--", "true"), "none.pfx"),
+        ((), "ARGV"),
+    ],
+)
+def test_exec_fails_as_itself(arguments: tuple[str, ...], said: str) -> None:
+    done = vmrole("exec", *arguments)
+    assert done.code == 125 and said in done.stderr, done
 
 
 def test_version_and_help() -> None:

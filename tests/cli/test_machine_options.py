@@ -45,13 +45,14 @@ def test_a_size_is_what_the_host_has_of_it() -> None:
 
 def test_what_a_definition_says_and_the_emulator_has_not(tmp_path: Path) -> None:
     settings = MachineSettings(
-        computer_name_pattern="WEB-##", admin_password="Correct-Horse-9", domain="corp", dns_domain_name="example.org",
-        ssh_public_key="ssh-ed25519 AAAA", data_disks=(DataDisk(None, 0),), instances=Instances(1, 1, 2),
+        computer_name_pattern="WEB-##", admin_password="Correct-Horse-9", dns_domain_name="example.org",
+        ssh_public_key="ssh-ed25519 AAAA", data_disks=(DataDisk("Data:1.0.0.0", 0),), instances=Instances(1, 1, 2),
     )  # fmt: skip
     made = request(definition=settings, instance=3)
     assert made.computer_name == "WEB-##" and made.administrator_password == "Correct-Horse-9"
     told = "\n".join(made.warnings)
-    for part in ("domain 'corp'", "'example.org'", "SSH public key", "1 data disk of", "at most 2 instances"):
+    assert [disk.lun for disk in made.data_disks] == [0]
+    for part in ("'example.org'", "SSH public key", "data disk 0 is empty", "at most 2 instances"):
         assert part in told
     (tmp_path / "word").write_text("Another-Word-8\n")
     mine = request(definition=settings, computer_name="mine", admin_password_file=tmp_path / "word")

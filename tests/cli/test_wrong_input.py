@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
     ("arguments", "sentence", "hint"),
     [
         (["check", "nowhere"], "there is no file or folder nowhere", "give a .resextpkg"),
-        (["check", "empty"], "empty has no resource extension", "put one .resext document at its root"),
+        (["check", "empty"], "empty has no resource extension", "put one .resext document (or the .resdef"),
         (["check", "two"], "two has 2 resource extensions: a.resext, b.resext", "a package has one"),
         (["check", "garbage.resextpkg"], "cannot be read as a zip archive", "'vmrole pack' makes them"),
         (["check", "bad.resext"], "bad.resext, line 2, column 10: the text 'x' is not in quotes", "in double quotes"),
@@ -62,6 +62,7 @@ def folder(tmp_path: Path) -> Path:
          "found by its name, publisher and version"),
         (["new", "bad name"], "'bad name' is no name for an extension", "a letter, then letters"),
         (["new", "Good", "-o", "two"], "two is there already and not empty", "-o"),
+        (["new", "Good", "-o", "readme.md"], "readme.md is a file, and a folder is wanted", "-o"),
         (["pack", "nowhere"], "there is no folder nowhere", ""),
         (["pack", "two"], "two has 2 resource extensions", "a package has one"),
         (["schema", "resext"], "there is no schema 'resext'", "did you mean resource-extension?"),

@@ -7,6 +7,8 @@ import contextlib
 import dataclasses
 import datetime
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -120,6 +122,22 @@ def test_what_is_no_command(guest: WinRmGuest) -> None:
         guest.run(["cmd.exe"], deadline=_soon(), env={"A=B": "c"})
     with pytest.raises(UsageError, match="characters in it"):
         guest.run(["cmd.exe", "/c", "a\0b"], deadline=_soon())
+
+
+def test_a_session(native_windows: NativeWindows) -> None:
+    """As a user has it, with pipes on this side."""
+    program = (
+        "import sys; from harness.deadline import Deadline; from harness.guest.winrm import WinRmGuest; "
+        "p, port, pem = sys.argv[1:]; g = WinRmGuest.connect('127.0.0.1', int(port), password=p, "
+        "certificate=pem.encode(), deadline=Deadline(60)); sys.exit(g.interactive())"
+    )
+    arguments = [native_windows.password, str(native_windows.https), native_windows.certificate.decode()]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], input=b"echo one two& exit 7\n", capture_output=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 7, done.stderr
+    assert b"one two" in done.stdout
 
 
 def test_closing_ends_what_waits(native_windows: NativeWindows) -> None:

@@ -92,6 +92,18 @@ def test_interrupted(
     settled(state_folder, before)
 
 
+def test_exec_interrupted(image: str, state_folder: Path) -> None:
+    """What has no result says by its exit code which signal it was."""
+    before = inventory(state_folder)
+    process = start("exec", "--image", image, "--", "/bin/sleep", "250")
+    assert Deadline(120).poll(lambda: True if guests(state_folder) else None, every=0.1)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143 and b"interrupted" in stderr, stderr
+    assert b"Traceback" not in stderr
+    settled(state_folder, before)
+
+
 def test_killed_and_swept(image: str, state_folder: Path, tmp_path: Path) -> None:
     """SIGKILL leaves a machine; sweep takes it, and leaves alone what a living run owns."""
     before = inventory(state_folder)
@@ -138,6 +150,7 @@ def test_run_timeout(image: str, state_folder: Path, tmp_path: Path) -> None:
     done = vmrole(*endless(image, tmp_path), "--timeout", "25", "--json")
     assert done.code == 3, done.stderr
     assert done.json["verdict"] == "error" and done.json["blame"]
+    assert done.json["summary"].startswith("the time-out of the whole run, 25 s, was over: ")
     settled(state_folder, before)
 
 
@@ -167,4 +180,15 @@ def test_kept_machine(image: str, state_folder: Path, tmp_path: Path) -> None:
     assert len(guests(state_folder)) == 1
     removed = [item["what"] for item in vmrole("sweep", "--kept", "--json").json["removed"]]
     assert len([what for what in removed if what.startswith("machine")]) == 1
+    settled(state_folder, before)
+
+
+def test_strict_makes_a_warning_a_reason_to_keep_the_machine(image: str, state_folder: Path, tmp_path: Path) -> None:
+    before = inventory(state_folder)
+    document = endless(image, tmp_path)[1]
+    Path(document).write_text(Path(document).read_text().replace("/bin/sleep 250", "/bin/false"))
+    done = vmrole("run", document, "--output", tmp_path / "out", "--keep", "failed", "--strict")
+    assert done.code == 1 and "the machine is kept" in done.stderr, done.stderr
+    assert len(guests(state_folder)) == 1
+    vmrole("sweep", "--kept")
     settled(state_folder, before)

@@ -149,7 +149,7 @@ def test_steps_of_the_other_system_are_not_applicable(tmp_path: Path) -> None:
 
 def test_nothing_applicable_is_an_error(tmp_path: Path) -> None:
     package = package_of(tmp_path, ProvisioningScripts=[script()])
-    with pytest.raises(PackageError, match="nothing to run on linux; all its 1 steps are for windows") as caught:
+    with pytest.raises(PackageError, match="nothing to run on linux; its only step is for windows") as caught:
         make_plan(package, read_parameters(package), os="linux")
     assert caught.value.exit_code == 2
     with pytest.raises(PackageError, match="nothing to run on windows at delete"):

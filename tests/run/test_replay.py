@@ -123,6 +123,23 @@ def test_a_replay_can_be_replayed(failed: Failed, tmp_path: Path) -> None:
     assert [step["outcome"] for step in steps(again).values()] == ["skipped", "skipped", "warned", "succeeded"]
 
 
+def test_commands_that_never_ran_are_told(failed: Failed, tmp_path: Path) -> None:
+    """A command more at the front: run-once-3 is then another one, and the new one has not run before it."""
+    changed = package(tmp_path / "changed", "exit 9")
+    document = json.loads((changed / "trace.resext").read_text())
+    profile = document["ExtensionSettings"]["ApplicationProfile"]["LinuxApplicationProfile"]
+    profile["RunOnceCommands"] = ["/bin/true", *_COMMANDS]
+    (changed / "trace.resext").write_text(json.dumps(document))
+    done = vmrole(
+        "replay", failed.output, "--from", "run-once-3", "--package", changed, "--output", tmp_path / "out", "--json"
+    )
+    assert done.json["verdict"] == "warnings", done.stderr
+    assert "had other commands than the package has now (run-once-1, run-once-2)" in done.stderr
+    # its checkpoints have behind them what ran, not what its package says
+    again = vmrole("replay", tmp_path / "out", "--from", "run-once-4", "--output", tmp_path / "again", "--json")
+    assert "had other commands than the package has now (run-once-1, run-once-2)" in again.stderr
+
+
 def test_a_shell_before_a_step(failed: Failed) -> None:
     done = subprocess.run(
         [VMROLE, "shell", failed.output, "--at", "run-once-2"],
@@ -146,6 +163,7 @@ def test_what_cannot_be_replayed(failed: Failed, arguments: tuple[str, ...], sai
     assert done.code == 2 and said in done.stderr, done.stderr
     assert vmrole("replay", "no-such-run", "--from", "run-once-1").code == 2
     assert vmrole("shell", "--at", "run-once-1").code == 2
+    assert f"'vmrole shell {failed.output} --at STEP'" in vmrole("shell", failed.output).stderr
 
 
 def test_a_damaged_checkpoint(failed: Failed, tmp_path: Path, state_folder: Path) -> None:

@@ -13,11 +13,13 @@ from lxml import etree
 from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.guest.protocol import GuestResult
+from harness.image import catalog
 from harness.machine.protocol import Network, Nic
 from harness.run.answer import LocalResource
 from harness.run.certificates import load_certificate
 from harness.run.medium import write_iso
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
+from harness.run.windows.caveats import NOT_ON_STAND_IN, caveat
 from harness.run.windows.readback import read_back
 from harness.run.windows.unattend import (
     NAMESPACE,
@@ -28,7 +30,7 @@ from harness.run.windows.unattend import (
     schema_problem,
     secrets_of,
 )
-from tests.conftest import vmrole
+from tests.conftest import REPOSITORY, vmrole
 from tests.run.test_certificates import make, write
 from tests.run.test_medium import extract
 
@@ -226,3 +228,12 @@ def test_what_the_stand_in_proves() -> None:
     unproven = {one.name for one in seen if not one.provable}
     assert {"time-zone", "locale", "automatic-updates", "administrator-password", "payload"} <= unproven
     assert {"computer-name", "clock", "integration-components", "guest-service"}.isdisjoint(unproven)
+
+
+def test_what_is_not_proven_is_on_the_page() -> None:
+    page = (REPOSITORY / "docs/verified-on-windows.md").read_text("utf-8")
+    for what in NOT_ON_STAND_IN:
+        assert f"\n| {what} |" in page
+    recipe = catalog.load("windows-stand-in").recipe
+    assert all(what in caveat(recipe) for what in NOT_ON_STAND_IN)
+    assert "not verified" in caveat(catalog.load("windows-server").recipe)

@@ -338,3 +338,17 @@ def test_tools_get_their_command_lines(run: Run, native_windows: NativeWindows) 
     finally:
         for place in places:
             (drive / place).unlink()
+
+
+def test_a_hundred_megabytes(run: Run, native_windows: NativeWindows) -> None:
+    """Of endless output what is kept arrives, and the ending with it; the rest never leaves the guest."""
+    source = native_windows.drive / "much.c"
+    source.write_text(
+        "#include <stdio.h>\n#include <string.h>\nint main(void) { static char a[65536]; memset(a, 'x', sizeof a); "
+        "for (int i = 0; i < 1600; i++) { fwrite(a, 1, sizeof a, stdout); fwrite(a, 1, sizeof a, stderr); } return 5; }"
+    )
+    compile_windows(source, native_windows.drive / "much.exe")
+    ran = run(scripts(script(1, "C:\\much.exe", MaxOutputSize="20971520", ErrorPolicy="WarnAndContinueOnMatch")))
+    step = ran.steps["preinstall-1"]
+    assert (str(step.outcome), step.exit_code) == ("warned", 5)
+    assert "exit code 5 matches" in (step.finding or "") and "longer than is kept" in (step.finding or "")

@@ -23,7 +23,7 @@ from harness.machine.slots import processors
 from harness.pytest_plugin import _case
 from harness.run.result import InstanceResult, Outcome, RunResult, StepResult, Verdict
 from harness.scenario.start import require_executed
-from tests.conftest import REPOSITORY, SAMPLES, guests
+from tests.conftest import REPOSITORY, SAMPLES, VMROLE, guests, vmrole
 
 pytestmark = pytest.mark.vm
 
@@ -195,6 +195,52 @@ def test_guest(guest: ScenarioGuest) -> None:
     result = json.loads((directory / "result.json").read_text())
     assert [phase["name"] for phase in result["instances"][0]["phases"]].count("scenario") == 1
     assert guests(state_folder) == []
+
+
+def test_a_kept_machine_can_be_entered(image: str, state_folder: Path, tmp_path: Path) -> None:
+    """Where the scenario failed its machine is kept, with what the scenario did to it; the others are gone."""
+    done = session(tmp_path, '''
+@pytest.mark.parametrize("good", [True, False])
+def test_one(vm_role: VmRole, good: bool) -> None:
+    role = vm_role("samples/hello-linux", parameters={"Greeting": "x"})
+    role.guest.put("it was here", "/root/left")
+    assert good
+''', "--vmrole-keep=failed")  # fmt: skip
+    assert done.code == 1
+    run = done.output / "test_one-False-1"
+    assert f"the machine is kept: vmrole shell {run}" in done.text
+    assert "test_one-True-1\n" not in done.text
+    assert len(guests(state_folder)) == 1
+    entered = subprocess.run(
+        [VMROLE, "shell", run], input="cat /root/left\n", capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "it was here" in entered.stdout, entered.stderr
+    assert vmrole("sweep", "--kept").code == 0
+    assert guests(state_folder) == []
+
+
+def test_a_guest_that_fails_is_an_error_with_its_sentence(image: str, tmp_path: Path) -> None:
+    done = session(tmp_path, '''
+def test_late(vm_role: VmRole) -> None:
+    vm_role("samples/failing.resext", cold=True, timeout=1)
+    raise AssertionError
+''')  # fmt: skip
+    assert done.outcomes() == {"test_late": "failure"}
+    assert re.search(r"GuestNotReadyError: the guest is not ready after \d s; it reached stage ", done.text), done.text
+    assert re.search("error: the guest is not ready .* [(]blame: guest[)]", done.text)
+    frames = re.findall(r"^(\S+\.py):\d+: ", done.text, re.MULTILINE)
+    assert set(frames) == {"test_mine.py"}, frames
+
+
+def test_a_fixture_that_fails_says_its_sentence_alone(image: str, tmp_path: Path) -> None:
+    scenario = "def test_none(guest: ScenarioGuest) -> None:\n    raise AssertionError\n"
+    done = session(tmp_path, scenario, "--vmrole-connect=lxc:///")
+    assert done.outcomes() == {"test_none": "error"}
+    told = done.text.partition("ERROR at setup of test_none")[2]
+    assert re.match(r" _+\nUsageError: 'lxc:///' is not the URI of a QEMU libvirt [(].*[)]\n[=-]", told), told
+    done = session(tmp_path, scenario, "--vmrole-connect=qemu+tcp://127.0.0.1:1/system", "-rs")
+    assert done.outcomes() == {"test_none": "skipped"}
+    assert "this host cannot run it: libvirt cannot open qemu+tcp://127.0.0.1:1/system" in done.text
 
 
 def test_revision_of_the_extension(image: str, tmp_path: Path) -> None:

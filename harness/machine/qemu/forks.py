@@ -27,8 +27,6 @@ from harness.machine.templates import Template, TemplateStore
 from harness.process import which
 from harness.state import give_to_qemu
 
-_MAKE_SECONDS = 150.0
-"""Half of what a boot may take: a machine whose template cannot be made has to be booted yet."""
 _FIRMWARE = ("/usr/share/seabios/bios-256k.bin", "/usr/share/qemu/bios-256k.bin", "/usr/share/qemu-kvm/bios-256k.bin")
 
 
@@ -78,7 +76,8 @@ class Forks:
             if found := self._store.find(key):
                 return found, False
             waiting(f"making the template of {name}, once")
-            return self._make(spec, key, freeze, deadline.within(_MAKE_SECONDS * spec.image.recipe.patience)), True
+            # Half of what a boot may take: a machine whose template cannot be made has to be booted yet.
+            return self._make(spec, key, freeze, deadline.within(deadline.remaining / 2)), True
 
     def fork(
         self, spec: MachineSpec, template: Template, freeze: FreezePoint, deadline: Deadline, how: str

@@ -108,10 +108,17 @@ class LibvirtMachine:
         self._save(volumes=self._volumes())
         flags = libvirt.VIR_DOMAIN_START_PAUSED
         with self._mapped("start the machine"), _adopting_orphans(self._connection):
-            self._domain = self._connection.raw.createXML(xml, flags)
+            try:
+                self._domain = self._connection.raw.createXML(xml, flags)
+            except BaseException:
+                # A signal that comes meanwhile is raised when libvirt has done its work: the domain is there and ours.
+                with contextlib.suppress(libvirt.libvirtError):
+                    self._domain = self._connection.raw.lookupByName(self.name)
+                raise
+            finally:
+                if self._connection.embed and self._domain is not None:
+                    self._process = _Process.of(self._connection.folder.path, self.name)
             self._attach_console()
-            if self._connection.embed:
-                self._process = _Process.of(self._connection.folder.path, self.name)
             if pages:
                 memory.load_pages(self._pid(), Path(files.ram or ""), pages)
             if state:

@@ -30,6 +30,9 @@ class LinuxSystem:
     resumable = True
     offline: Sequence[str] = OFFLINE
 
+    def caveat(self, recipe: Recipe) -> str | None:
+        return None
+
     def identity(
         self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
     ) -> LinuxIdentity:

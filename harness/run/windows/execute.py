@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, VmRoleError
-from harness.guest.protocol import Guest, GuestResult
+from harness.guest.protocol import MAX_OUTPUT, Guest, GuestResult
 from harness.guest.winrm import HELPER, WinRmGuest
 from harness.guest.wintext import decode, without_clixml
 from harness.plan import Plan, Step
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _GRACE = 30.0
 """Seconds that the helper may take to end a program at its time-out, and to tell of it."""
-_RETURN_SECONDS = 240.0
+_TOLD_BYTES = 1 << 20
+"""What the helper tells comes after the program's own output."""
+_RETURN_SECONDS = 150.0
 """How long a guest that restarted in a step may take to come back."""
 _SYSTEM = frozenset({"nt authority\\system", "system", "localsystem", ".\\localsystem"})
 """Names of the account that a step without a credential runs as anyway."""
@@ -120,7 +122,13 @@ class WindowsExecutor:
         limit = deadline if step.timeout is None else deadline.within(step.timeout + _GRACE)
         before = guest.last_boot
         try:
-            done = guest.run_line(f'"{HELPER}" run', what=f"run step {step.id}", stdin=job.data, deadline=limit)
+            done = guest.run_line(
+                f'"{HELPER}" run',
+                what=f"run step {step.id}",
+                stdin=job.data,
+                deadline=limit,
+                max_output=MAX_OUTPUT + _TOLD_BYTES,
+            )
         except GuestLostError as error:
             return self._lost(step, guest, before, error, deadline)
         stderr, ending = read_ending(job.nonce, done.stderr)

@@ -97,6 +97,8 @@ class WindowsIdentity:
 
     def connect(self, machine: Machine, agent: ChannelGuest | None, *, boot_id: str, deadline: Deadline) -> Guest:
         """By WinRM, as real Windows is: the stand-in's channel is for its instance data only."""
+        if agent:
+            agent.close()
         return self._winrm(machine, deadline, boot_id=boot_id, restarted=_announced(machine, boot_id))
 
     def _winrm(

@@ -11,6 +11,7 @@ from harness.deadline import Deadline
 from harness.guest.protocol import Guest
 from harness.machine.protocol import Nic
 from harness.run.system import Mask
+from harness.run.windows.caveats import caveat
 from harness.run.windows.collect import OFFLINE, collect
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.freeze import StandInFreezePoint
@@ -27,6 +28,9 @@ class WindowsSystem:
 
     resumable = False
     offline: Sequence[str] = OFFLINE
+
+    def caveat(self, recipe: Recipe) -> str | None:
+        return caveat(recipe)
 
     def identity(
         self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
