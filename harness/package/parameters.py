@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import PackageError, UsageError
 from harness.masking import MASK
-from harness.package.credentials import few_enough, is_credential, is_password, password
+from harness.package.credentials import few_enough, is_credential, is_edition, is_password, is_product_key, password
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document, Node
 from harness.package.substitution import Substituted, placeholders, substitute
@@ -172,18 +172,19 @@ def declared_in(document: Document, parameters: Iterable[Parameter]) -> tuple[De
         if isinstance(node.value, str):
             for name in placeholders(node.value):
                 if name not in found:
-                    kind = "credential" if is_credential(node) else "securestring" if is_password(node) else "string"
+                    secret = is_password(node) or is_product_key(node)
+                    kind = "credential" if is_credential(node) else "securestring" if secret else "string"
                     found[name] = Declared(name, kind, False)
     return tuple(found.values())
 
 
 def document_secrets(document: Document, parameters: Parameters) -> tuple[str, ...]:
-    """Passwords that the document has in plain text, or makes of parameters, each once."""
+    """Passwords and product keys that the document has in plain text, or makes of parameters, each once."""
     found: dict[str, None] = {}
     for node in document.root.walk():
-        if is_credential(node) or is_password(node):
+        if is_credential(node) or is_password(node) or is_product_key(node):
             filled = parameters.fill(node.value)
-            if not filled.unresolved:
+            if not filled.unresolved and not (is_product_key(node) and is_edition(filled.text)):
                 found[password(filled.text) if is_credential(node) else filled.text] = None
     return few_enough(found, document.file)
 

@@ -250,3 +250,11 @@ def test_a_definition_with_its_extension(tmp_path: Path) -> None:
     assert vmrole("plan", definition).code == 2
     plan = vmrole("plan", definition, "--extension", extension, "--json")
     assert plan.code in (0, 1) and len(plan.json["steps"]) == 12
+
+
+def test_plan_says_why_a_script_has_no_folder(tmp_path: Path) -> None:
+    scripts = [script(DeploymentOrder=1), script(DeploymentOrder=2, ApplicationPayloadId="gone")]
+    windows = {"WindowsServerRolesAndFeatures": ["DNS"], "ProvisioningScripts": scripts}
+    done = vmrole("plan", write(tmp_path, with_profile(windows=windows)))
+    folders = [line.split(None, 1)[1] for line in done.stdout.splitlines() if line.strip().startswith("folder ")]
+    assert folders == ["no payload", "no payload has the ID gone"]
