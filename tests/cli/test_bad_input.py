@@ -54,6 +54,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((*HELLO, "--admin-password-file", "{}/none"), "none"),
         ((*HELLO, "--output", "{}/full"), "not empty"),
         ((*HELLO, "--memory", "lots"), "lots"),
+        ((*HELLO, "--connect", "foo:///x"), "'foo:///x' is not the URI of a QEMU libvirt"),
+        ((*HELLO, "--connect", "http://["), "'http://[' is not the URI"),
         ((*HELLO, "--colour"), "--colour"),
         (("frobnicate",), "frobnicate"),
         (("shell", "no-such-run"), "no-such-run"),

@@ -53,6 +53,7 @@ def folder(tmp_path: Path) -> Path:
         (["plan", HELLO, "--extension", HELLO], "--extension is for definitions", ""),
         (["plan", ROLE, "--extension", ROLE], "is a resource definition", "give the resource extension"),
         (["plan", HELLO, "--external-payload", "none"], "there is no folder none", ""),
+        (["pack", "bad.resext"], "bad.resext is a file", "name the folder"),
         (["run", "null.resext"], "null.resext:1:", "'vmrole check' shows the line"),
         (["run", "null.resext"], "element 2 of RunOnceCommands: this is null and has to be a string, and the step "
          "run-once-2 would run", ""),
