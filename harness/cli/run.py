@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     type=click.Choice(["always", "failed", "never"]),
     default="never",
     show_default=True,
-    help="Keep the machine, for at most 24 h.",
+    help="Keep the machine, for at most 24 h. On Linux a run-once command that fails is only a warning, as on the "
+    "platform: 'failed' keeps nothing for it without --strict. 'vmrole replay' and 'vmrole shell RUN --at STEP' go on "
+    "from before it.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory, new or empty.")
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")

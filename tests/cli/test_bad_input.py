@@ -97,6 +97,11 @@ def test_exec_fails_as_itself(arguments: tuple[str, ...], said: str) -> None:
     assert done.code == 125 and said in done.stderr, done
 
 
+def test_the_help_of_keep_says_what_keeps_nothing() -> None:
+    told = " ".join(vmrole("run", "--help").stdout.split())
+    assert "'failed' keeps nothing for it without --strict" in told and "vmrole replay" in told and "--at STEP" in told
+
+
 def test_version_and_help() -> None:
     assert vmrole("--version").stdout.startswith("vmrole ")
     for command in ("run", "exec", "shell", "images", "doctor", "sweep"):
