@@ -56,10 +56,10 @@ def list_(as_json: bool) -> None:
         return
     for row in rows:
         state = "current" if row["current"] else "outdated"
-        click.echo(f"{row['name']:<24} {row['key']}  {row['size_mb']:>6} MB  built {row['built'][:19]}Z  {state}")
+        click.echo(f"{row['name']:<24} {row['key']}  {row['size_mb']:>6} MiB  built {row['built'][:19]}Z  {state}")
     for template in templates:
         click.echo(
-            f"  template of {template['image']:<11} {template['key']}  {template['size_mb']:>6} MB  "
+            f"  template of {template['image']:<11} {template['key']}  {template['size_mb']:>6} MiB  "
             f"{template['memory_mb']} MiB, {template['cpus']} processors  used {template['used']}"
         )
     for name in known:

@@ -60,6 +60,8 @@ class Role:
     kept: bool = False
     keep_anyway: bool = False
     """Set by whoever found a fault that the run itself did not see; --keep failed then keeps the machine."""
+    errors_told: int = 0
+    """Errors of the package that do not matter on this guest; each counts as a warning of the run."""
     replay: tuple[str, ...] = ()
     """The command that goes on before the step that went wrong."""
     _conclusion: Conclusion | None = field(default=None, init=False)
@@ -71,7 +73,7 @@ class Role:
         return self._conclusion or conclude(
             self.recorder.instances,
             error=self.error,
-            warnings=self.recorder.warnings,
+            warnings=self.recorder.warnings + self.errors_told,
             strict=self.request.strict,
             allow_unexecuted=self.request.allow_unexecuted,
             signum=signum,
@@ -122,7 +124,7 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
         bus.notice("warning", warning)
     for note in request.notes:
         bus.notice("note", note)
-    _tell_findings(request, bus, masker)
+    _tell_findings(role)
     deadline = Deadline(request.timeout)
     try:
         with contextlib.ExitStack() as stack:
@@ -155,15 +157,19 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code, seconds=seconds))
 
 
-def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
+def _tell_findings(role: Role) -> None:
     """findings.json, and the first of those that matter as warnings of the run: a typo must not hide in a file."""
+    request, bus, masker = role.request, role.bus, role.masker
     findings = Findings([*request.findings, *request.package.findings, *request.plan.findings])
     text = masker.text(json.dumps(findings.as_json(), indent=2, ensure_ascii=False))
     (request.output / "findings.json").write_text(text + "\n", "utf-8")
     telling = [finding for finding in findings.sorted() if finding.severity != "info"]
     for finding in telling[:_FINDINGS_TOLD]:
         place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part)
-        bus.notice("warning", f"{place}: {finding.sentence} [{finding.code}]", finding.hint or None)
+        is_error = finding.severity == "error"
+        role.errors_told += is_error
+        text = f"{place}: {finding.sentence} [{finding.code}]"
+        bus.notice("error" if is_error else "warning", text, finding.hint or None)
     if len(telling) > _FINDINGS_TOLD:
         more = len(telling) - _FINDINGS_TOLD
         bus.notice("warning", f"{more} more findings about the package are in findings.json")

@@ -124,10 +124,19 @@ def process_folder() -> ProcessFolder:
     return folder
 
 
+def check_uri(uri: str) -> None:
+    """Raises UsageError for what can be no ``--connect``."""
+    try:
+        scheme = urlsplit(uri).scheme
+    except ValueError:
+        scheme = ""
+    if uri != EMBED and scheme.partition("+")[0] != "qemu":
+        raise UsageError(f"{uri!r} is not the URI of a QEMU libvirt", hint="e.g. --connect qemu:///system")
+
+
 def open_libvirt(uri: str) -> libvirt.virConnect:
     """Open a connection or say in one sentence why not."""
-    if urlsplit(uri).scheme.partition("+")[0] != "qemu":
-        raise UsageError(f"{uri!r} is not the URI of a QEMU libvirt", hint="e.g. --connect qemu:///system")
+    check_uri(uri)
     try:
         return libvirt.open(uri)
     except libvirt.libvirtError as error:
