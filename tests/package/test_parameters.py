@@ -132,11 +132,11 @@ def test_unreadable_parameter_files_are_usage_errors(package: Package, tmp_path:
         read_parameters(package, (), file)
 
 
-def test_the_documents_own_passwords_are_secret(tmp_path: Path) -> None:
+def test_the_documents_own_passwords_and_keys_are_secret(tmp_path: Path) -> None:
     path = tmp_path / "seed.resext"
     path.write_bytes(seed_document())
     package = read_package(path)
-    expected = {"MySAPassword", "password", "mypassword", "mypassword2", "mypassword4"}
+    expected = {"MySAPassword", "password", "mypassword", "mypassword2", "mypassword4", "abcdefghijklmnopqrstuvwxyz"}
     assert set(read_parameters(package).secrets) == expected
     # used without declaration: known from their use, and a credential because of where
     parameters = read_parameters(package, ("SQLScriptCommandCredential=bob:hush-hush",))
