@@ -61,7 +61,7 @@ def test_a_disk_is_added_and_started(cache: Path, tmp_path: Path, state_folder: 
     assert done.code == 3 and done.json["blame"] == "guest", done.stderr
     assert "the guest cannot specialise: this disk has a boot sector and nothing else" in done.json["summary"]
     assert "boot sector" in (output / "console.log").read_text()
-    assert not done.json["forked"] and "cannot renew itself" in done.json["fork_reason"]
+    assert not done.json["forked"] and "cannot renew clock" in done.json["fork_reason"]
     assert within(cache, "images", "remove", "windows-server").code == 0
     assert inventory(state_folder).processes == before.processes
 
