@@ -30,6 +30,9 @@ _URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 HEAD: Final = 64
 """Bytes of a spelling that are looked for; the rest is compared where they are found. An automaton takes about 200
 bytes for each byte of its patterns: a hostile package's password of a megabyte would fill any memory otherwise."""
+_LINE: Final = 8
+"""Characters of a line that is a secret by itself; shorter ones are words that stand elsewhere too."""
+_MOST_LINES: Final = 200
 _EDGE: Final = 3
 """Characters that a span of base64 may grow by at each end."""
 
@@ -43,9 +46,8 @@ class Masker:
 
     def add(self, secrets: Iterable[str]) -> None:
         """Mask these from now on as well: what is made during a run is known to nobody before it."""
-        self.secrets = tuple(
-            sorted({s for s in (*self.secrets, *secrets) if len(s) >= SHORTEST}, key=len, reverse=True)
-        )
+        found = {text for secret in (*self.secrets, *secrets) for text in (secret, *_long_lines(secret))}
+        self.secrets = tuple(sorted({s for s in found if len(s) >= SHORTEST}, key=len, reverse=True))
         plain: set[bytes] = set()
         encoded: set[bytes] = set()
         for secret in self.secrets:
@@ -131,6 +133,12 @@ class MaskStream:
     def flush(self) -> bytes:
         rest, self._rest = self._rest, b""
         return self._masker.bytes(rest)
+
+
+def _long_lines(secret: str) -> list[str]:
+    """The lines of a secret of several: whoever shows the first line of a text shows one of these alone."""
+    lines = secret.splitlines()
+    return [line.strip() for line in lines if len(line.strip()) >= _LINE] if 1 < len(lines) <= _MOST_LINES else []
 
 
 def _spellings(secret: str) -> set[str]:

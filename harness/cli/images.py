@@ -56,10 +56,10 @@ def list_(as_json: bool) -> None:
         return
     for row in rows:
         state = "current" if row["current"] else "outdated"
-        click.echo(f"{row['name']:<24} {row['key']}  {row['size_mb']:>6} MB  built {row['built'][:19]}Z  {state}")
+        click.echo(f"{row['name']:<24} {row['key']}  {row['size_mb']:>6} MiB  built {row['built'][:19]}Z  {state}")
     for template in templates:
         click.echo(
-            f"  template of {template['image']:<11} {template['key']}  {template['size_mb']:>6} MB  "
+            f"  template of {template['image']:<11} {template['key']}  {template['size_mb']:>6} MiB  "
             f"{template['memory_mb']} MiB, {template['cpus']} processors  used {template['used']}"
         )
     for name in known:
@@ -94,24 +94,40 @@ def build(name: str, again: bool, as_json: bool) -> None:
 
 @command.command("add")
 @click.argument("name")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--sha256", metavar="DIGEST", help="What the file must have.")
+@click.argument("file", metavar="FILE|URL")
+@click.option("--sha256", metavar="DIGEST", help="What the file must have; an address needs it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def add(name: str, file: Path, sha256: str | None, as_json: bool) -> None:
-    """Make the image NAME from FILE, a disk of your own (VHD, VHDX, VMDK, qcow2, raw) with a generalized Windows."""
+def add(name: str, file: str, sha256: str | None, as_json: bool) -> None:
+    """Make the image NAME from a disk (VHD, VHDX, VMDK, qcow2, raw).
+
+    NAME is windows-server for a disk of your own with a generalized Windows, and any new name for a Linux cloud image
+    as its distribution publishes it, with a boot loader and cloud-init.
+    """
     from harness.deadline import Deadline
     from harness.image import catalog
-    from harness.image.added import add_image
+    from harness.image.added import add_image, cloud_source, fetch, keep_recipe
     from harness.run.host import IMAGE_SECONDS
     from harness.run.interrupt import interruptible
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
+    new = name not in catalog.names()
+    source = cloud_source(name) if new else catalog.load(name)
+    cache, deadline = _cache(), Deadline(IMAGE_SECONDS)
     with interruptible():
-        key = add_image(
-            catalog.load(name), file, sha256=sha256, cache=_cache(), deadline=Deadline(IMAGE_SECONDS), progress=progress
-        )
+        if fetched := "://" in file:
+            progress(f"loading {file}")
+            path = fetch(file, sha256, cache=cache, deadline=deadline)
+        else:
+            path = Path(file)
+        try:
+            key = add_image(source, path, sha256=sha256, cache=cache, deadline=deadline, progress=progress)
+        finally:
+            if fetched:
+                path.unlink(missing_ok=True)
+        if new:
+            keep_recipe(source)
     if as_json:
         click.echo(json.dumps({"schema": 1, "image": {"name": name, "key": key}}, indent=2))
     else:
@@ -124,6 +140,7 @@ def add(name: str, file: Path, sha256: str | None, as_json: bool) -> None:
 def remove(name: str, outdated: bool) -> None:
     """Remove the built images called NAME, with their templates. Machines that run on them must be gone."""
     from harness.deadline import Deadline
+    from harness.image.added import forget_recipe
     from harness.image.build import list_images, remove_image
     from harness.machine.checkpoints import templates_in_use
     from harness.machine.sweep import kept_machines
@@ -146,3 +163,5 @@ def remove(name: str, outdated: bool) -> None:
     for entry in entries:
         remove_image(cache, entry, deadline=Deadline(60))
         click.echo(f"removed {entry.name} {entry.key}")
+    if not outdated:
+        forget_recipe(name)

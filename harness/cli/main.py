@@ -18,6 +18,7 @@ _COMMANDS = {
     "replay": ("harness.cli.replay", "Go on from a failed run as it was before a step."),
     "exec": ("harness.cli.exec", "One command in a throwaway machine, specialised as in run."),
     "shell": ("harness.cli.shell", "An interactive session in a kept or a fresh machine."),
+    "nightly": ("harness.cli.nightly", "Run a matrix of packages, images and parameters."),
     "check": ("harness.cli.check", "Say what is odd, doubtful or wrong in a package."),
     "plan": ("harness.cli.plan", "Show what a package would run, in which order and why."),
     "new": ("harness.cli.new", "Scaffold an extension."),

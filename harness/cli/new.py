@@ -26,9 +26,11 @@ def command(name: str, kind: str, output: Path | None) -> None:
     """Scaffold an extension called NAME, in a new folder, that passes `vmrole check` and can be packed."""
     folder = output if output is not None else Path(name)
     scaffold(name, kind, folder)
+    document = json.loads((folder / f"{name}.resext").read_text("utf-8"))
+    values = " ".join(f"-p {parameter['Name']}=..." for parameter in document["ResourceExtensionParameters"])
     click.echo(f"{folder}: edit {name}.resext, then")
     click.echo(f"  vmrole check {folder}")
-    click.echo(f"  vmrole plan {folder}")
+    click.echo(f"  vmrole plan {folder} {values}")
     click.echo(f"  vmrole pack {folder}")
 
 

@@ -97,6 +97,10 @@ def machine_request(
     from harness.run.certificates import load_certificate, parse_certificate_option
     from harness.run.request import CPUS, NAME_PATTERN, MachineRequest
 
+    if connect is not None:
+        from harness.machine.qemu.connection import check_uri
+
+        check_uri(connect)
     image, _, key = image.partition("@")
     recipe = catalog.load(image).recipe
     if key and not re.fullmatch(r"[0-9a-f]{8,64}", key):

@@ -20,6 +20,8 @@ def command(folder: Path, output: Path | None) -> None:
     from harness.errors import UsageError
     from harness.package.definition import is_definition
 
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", hint="name the folder that has the document and its payload")
     suffix = ".resdefpkg" if is_definition(folder) else ".resextpkg"
     place = folder.resolve()
     target = output if output is not None else place.with_name(place.name + suffix)

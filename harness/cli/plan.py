@@ -114,7 +114,7 @@ def _step(number: int, step: Step, document: Document) -> list[str]:
     place = f"{document.file}:{node.line} {step.source}" if node is not None else step.source
     rows = [
         ("command", one_line(step.command) or "nothing to start"),
-        ("folder", step.working_directory_shown or step.working_directory or ""),
+        ("folder", step.working_directory_shown or step.working_directory or _without_folder(step)),
         ("account", step.account),
         ("time-out", f"{step.timeout:g} s" if step.timeout is not None else "none"),
         ("reboot", step.reboot),
@@ -126,6 +126,13 @@ def _step(number: int, step: Step, document: Document) -> list[str]:
     if step.unresolved:
         lines.append(f"     ! no value for {one_line(', '.join(step.unresolved))}")
     return lines
+
+
+def _without_folder(step: Step) -> str:
+    """Why a script has no folder to start in; nothing else needs one."""
+    if step.kind not in ("script", "script-application"):
+        return ""
+    return f"no payload has the ID {step.payload_id[:60]}" if step.payload_id else "no payload"
 
 
 def _patterns(step: Step) -> str:

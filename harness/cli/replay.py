@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     type=click.Choice(["always", "failed", "never"]),
     default="never",
     show_default=True,
-    help="Keep the machine, for at most 24 h.",
+    help="Keep the machine, for at most 24 h. As with run, 'failed' keeps nothing for a warning.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory, new or empty.")
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")

@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     type=click.Choice(["always", "failed", "never"]),
     default="never",
     show_default=True,
-    help="Keep the machine, for at most 24 h.",
+    help="Keep the machine, for at most 24 h. On Linux a run-once command that fails is only a warning, as on the "
+    "platform: 'failed' keeps nothing for it without --strict. 'vmrole replay' and 'vmrole shell RUN --at STEP' go on "
+    "from before it.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory, new or empty.")
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
@@ -104,6 +106,7 @@ def prepare(path: Path, **options: Any) -> RunRequest:
         pattern_defaults=options.get("pattern_defaults", "recorded"),
         strict=True,
     )
+    require_sound(package, plan)
     require_payload(package, plan)
     warnings = [*subject.warnings, *machine.warnings, *created_twice(events)]
     warnings += missing_tags(subject, recipe.tags, machine.image, strict=options["strict"])
@@ -175,6 +178,26 @@ def created_twice(events: Sequence[str]) -> list[str]:
     if len(made) < 2:
         return []
     return [f"{' and '.join(made)} each make an instance; here the steps of all of them run on the same machine"]
+
+
+def require_sound(package: Package, plan: Plan) -> None:
+    """Raises PackageError when a step of this guest has an error of its own: what is left of it must not be run."""
+    errors = [error for error in (*package.findings, *plan.findings) if error.severity == "error"]
+    for step in plan.applicable:
+        for error in errors:
+            if error.file == package.document.file and is_of(error.pointer, step.source):
+                raise PackageError(
+                    f"{place_of(error)}: {error.sentence}, and the step {step.id} would run",
+                    hint=error.hint or "'vmrole check' shows the line",
+                )
+
+
+def is_of(pointer: str, source: str) -> bool:
+    """Whether a place of the document is of the step that comes from ``source``. The scripts of an application are
+    steps of their own."""
+    rest = pointer.removeprefix(source)
+    own = rest == "" or re.match(r"/(?!(?:SQL)?ScriptCommands/)", rest) is not None
+    return pointer.startswith(source) and own
 
 
 def require_payload(package: Package, plan: Plan) -> None:

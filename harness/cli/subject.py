@@ -79,6 +79,8 @@ class Subject:
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     asked: Mapping[str, tuple[str, ...]] | None = None
+    exposed: tuple[str, ...] = ()
+    """Secret parameters whose values were written in the open."""
 
     def how_to_give(self, name: str) -> str:
         """How a parameter of the extension gets a value: an option, or what to write into the definition."""
@@ -117,7 +119,7 @@ def read_subject(
             raise UsageError(f"--extension is for definitions, and {path} is an extension")
         package = with_external(read, places)
         values = fill_parameters(package.name, package.document, declared_parameters(package), raw)
-        return Subject(package, values, None, raw.values, values.secrets, values.warnings)
+        return Subject(package, values, None, raw.values, values.secrets, values.warnings, exposed=values.exposed)
     from harness.package.resolve import resolve_definition
 
     if extension is None:
@@ -133,6 +135,7 @@ def read_subject(
         resolved.values.warnings,
         (*read.findings, *resolved.findings),
         resolved.asked,
+        resolved.values.exposed,
     )
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that cannot be built because nobody but their owner has the media: a user's own disk becomes one.
+"""Images that are not built here: a disk becomes one.
 
-The disk has to hold a generalized Windows (sysprep), as evaluation disks do. It is copied: the user's file stays as it
-is, and machines stand on overlays of the copy.
+A user's own disk with a generalized Windows (sysprep), as evaluation disks are, which nobody else has the media for;
+and cloud images, as distributions publish them, with a boot loader of their own and cloud-init (docs/images.md). The
+disk is copied: the user's file stays as it is, and machines stand on overlays of the copy.
 """
 
 from __future__ import annotations
@@ -11,23 +12,94 @@ import contextlib
 import hashlib
 import json
 import shutil
+import tomllib
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
 
 from harness.deadline import Deadline
 from harness.errors import CommandError, HostError, UsageError
+from harness.image import catalog
 from harness.image.builders import Progress
-from harness.image.cache import Cache
+from harness.image.cache import Cache, check_owner
 from harness.image.catalog import Source
+from harness.image.recipe import Recipe
+from harness.package.download import check_url, download
 from harness.process import run
+from harness.state import replace_text
 
 BUILDER = "added"
 _CHUNK = 4 << 20
 _SECTOR = 512
+_BOOT_CODE = 440
+"""Bytes of the first sector that are a program."""
+_CLOUD = """\
+name = "{name}"
+os = "linux"
+family = "Linux"
+version = "0.0.0.0"
+tags = ["Linux"]
+bootstrap = "cloud-init"
+freeze_point = "specialised"
+renews = ["entropy", "clock", "host-key", "name"]
+base = "debian-12"
+builder = "added"
+packages = []
+memory_mb = 1024
+suite = ""
+patience = 2
+"""
+MOST_BYTES = 32 << 30
+"""Of a disk that is downloaded."""
 _ISO = (32769, b"CD001")
 _FORMATS = {"raw": "raw", "qcow2": "qcow2", "vpc": "vpc", "vhdx": "vhdx", "vmdk": "vmdk"}
 """Formats of qemu-img that are taken; vpc is VHD."""
 _SUFFIXES = {".vhd": "vpc", ".vhdx": "vhdx", ".qcow2": "qcow2", ".vmdk": "vmdk", ".img": "raw", ".raw": "raw"}
+
+
+def cloud_source(name: str) -> Source:
+    """The recipe of a cloud image that is called ``name``. Raises UsageError for what cannot be a name."""
+    try:
+        recipe = Recipe.model_validate(tomllib.loads(_CLOUD.format(name=name)))
+    except (ValidationError, tomllib.TOMLDecodeError):
+        raise UsageError(
+            f"{name[:60]!r} cannot be the name of an image", hint="small letters, digits, . and -, at most 41"
+        ) from None
+    return Source(recipe, catalog.added_folder() / name)
+
+
+def keep_recipe(source: Source) -> None:
+    """Make an image that was added known under its name."""
+    for folder in (source.folder.parent, source.folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        check_owner(folder)
+    replace_text(source.folder / "recipe.toml", _CLOUD.format(name=source.recipe.name))
+
+
+def forget_recipe(name: str) -> None:
+    """Undo ``keep_recipe``; what was not added has its recipe elsewhere."""
+    shutil.rmtree(catalog.added_folder() / name, ignore_errors=True)
+
+
+def fetch(url: str, sha256: str | None, *, cache: Cache, deadline: Deadline) -> Path:
+    """The file at ``url`` in the cache. Raises UsageError unless it is known what it has to be."""
+    if not sha256:
+        raise UsageError(
+            f"what is at {url} has to be known before it is taken", hint="add --sha256, which its publisher tells"
+        )
+    folder = cache.folder / "downloads"
+    wanted = sha256.strip().lower()
+    path = download(check_url(url), None, folder, wanted=wanted, most=MOST_BYTES, deadline=deadline)
+    if path is None:
+        raise UsageError(f"there is nothing at {url}", hint="look the address up again")
+    # Its name says what kind of disk it is.
+    named = path.with_suffix(Path(urlsplit(url).path).suffix)
+    path.replace(named)
+    return named
 
 
 def add_image(
@@ -73,7 +145,7 @@ def add_image(
             "components_version": "",
             "files": {"disk": disk.name},
             "packages": [f"{file.name}={digest}"],
-            "uefi": _is_gpt(disk),
+            "uefi": _needs_uefi(disk, source.recipe.os),
         }
         (work / "image.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         for path in (*work.iterdir(), work):
@@ -124,28 +196,39 @@ def _digest(file: Path, deadline: Deadline) -> str:
     return digest.hexdigest()
 
 
-def _facts(file: Path, deadline: Deadline) -> dict[str, str]:
+def _facts(file: Path, deadline: Deadline) -> dict[str, Any]:
     """What qemu-img says of the file. Its format comes from the name where that says one: a raw disk's own first bytes
     could make it look like a disk that names others."""
     wanted = _SUFFIXES.get(file.suffix.lower())
     argv = ["qemu-img", "info", "--output=json", *(["-f", wanted] if wanted else []), str(file.absolute())]
     try:
-        facts: dict[str, str] = json.loads(run(argv, deadline=deadline).stdout)
+        facts: dict[str, Any] = json.loads(run(argv, deadline=deadline).stdout)
     except CommandError as error:
         if error.returncode == 127:
             raise
         raise UsageError(f"{file} is no disk that can be read: {error.stderr.strip()[:200]}") from None
     if facts.get("format") not in _FORMATS:
         raise UsageError(f"{file} is a disk of the format {facts.get('format')}", hint="VHD, VHDX, VMDK, qcow2 or raw")
+    if _data_file(facts):
+        raise UsageError(f"{file} keeps its content in another file", hint="'qemu-img convert' makes it whole")
     if facts.get("backing-filename"):
         raise UsageError(f"{file} is an overlay and not a whole disk", hint="merge it with the disk it stands on")
     if int(facts["virtual-size"]) < 1 << 20:
-        raise UsageError(f"{file} is too small to be a disk of Windows")
+        raise UsageError(f"{file} is too small to be the disk of a system")
     return facts
 
 
-def _is_gpt(disk: Path) -> bool:
-    """A generation 2 disk, which starts with UEFI: such disks have a GUID partition table."""
+def _data_file(facts: Mapping[str, Any]) -> bool:
+    """A qcow2 may name another file for its content, of whoever reads it."""
+    specific = facts.get("format-specific")
+    data = specific.get("data") if isinstance(specific, dict) else None
+    return isinstance(data, dict) and "data-file" in data
+
+
+def _needs_uefi(disk: Path, os: str) -> bool:
+    """Whether a BIOS cannot start it. A GUID partition table means UEFI to Windows; a Linux image with one is made for
+    both where the first sector has a program."""
     with disk.open("rb") as stream:
-        stream.seek(_SECTOR)
-        return stream.read(8) == b"EFI PART"
+        first = stream.read(_SECTOR)
+        gpt = stream.read(8) == b"EFI PART"
+    return gpt and (os == "windows" or not any(first[:_BOOT_CODE]))

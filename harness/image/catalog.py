@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The image recipes that there are: images/NAME/recipe.toml of the clone, or of the installed wheel."""
+"""The image recipes that there are: images/NAME/recipe.toml of the clone, or of the installed wheel, and those of the
+images that this user added."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import HarnessError, UsageError
+from harness.image.cache import check_owner, default_folder
 from harness.image.recipe import Recipe
 
 _INHERITED = ("suite", "disk_mb", "kernel_arguments", "first_modules", "second_modules", "masked")
@@ -27,7 +29,10 @@ class Source:
     def layers(self) -> tuple[Path, ...]:
         """The folders that an image is made of, the one it is based on first."""
         base = self.recipe.base
-        return (self.folder.parent / base, self.folder) if base else (self.folder,)
+        if not base:
+            return (self.folder,)
+        beside = self.folder.parent / base
+        return (beside if beside.is_dir() else images_folder() / base, self.folder)
 
     @property
     def agent(self) -> Path:
@@ -46,9 +51,15 @@ def images_folder() -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / "images"
 
 
+def added_folder() -> Path:
+    """Where the recipes of added images are."""
+    return default_folder() / "recipes"
+
+
 def names(folder: Path | None = None) -> list[str]:
     """Names of all recipes, sorted."""
-    return sorted(path.parent.name for path in (folder or images_folder()).glob("*/recipe.toml"))
+    folders = [folder] if folder else [images_folder(), added_folder()]
+    return sorted({path.parent.name for place in folders for path in place.glob("*/recipe.toml")})
 
 
 def load(name: str, folder: Path | None = None) -> Source:
@@ -62,10 +73,13 @@ def load(name: str, folder: Path | None = None) -> Source:
             f"there is no image {name!r}", hint=f"known images: {', '.join(known)}" if known else "no image is known"
         )
     path = (folder or images_folder()) / name
+    if folder is None and not path.is_dir():
+        path = added_folder() / name
+        check_owner(path / "recipe.toml")
     try:
         text = _read(path)
         if base := text.get("base"):
-            inherited = _read(path.parent / str(base))
+            inherited = _read((folder or images_folder()) / str(base))
             text = {key: inherited[key] for key in _INHERITED if key in inherited} | text
         recipe = Recipe.model_validate(text)
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError, FileNotFoundError) as error:

@@ -32,6 +32,8 @@ class Recipe(BaseModel):
     """What its guest cannot do; a step that needs it is not executable (docs/windows-guest.md)."""
     devices: Literal["virtio", "plain"] = "virtio"
     """plain: SATA and an e1000e card, for which every Windows Server has drivers; no channel to an agent then."""
+    bootstrap: Literal["agent", "cloud-init"] = "agent"
+    """What takes the instance medium: our agent in the image, or cloud-init, which finds its seed on it (NoCloud)."""
     builder: str
     """Name of the module in harness.image.builders that builds it."""
     suite: str

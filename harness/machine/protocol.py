@@ -115,6 +115,16 @@ class Channel(Protocol):
 class FreezePoint(Protocol):
     """What the driver of a guest knows about templates of it; a hypervisor calls it."""
 
+    @property
+    def medium(self) -> Medium | None:
+        """What a machine is started with that is to become a template; None for nothing."""
+
+    def keep(self, folder: Path) -> None:
+        """Put what forks will be greeted with into the template's private folder."""
+
+    def recall(self, folder: Path) -> None:
+        """Take it from there again. Raises GuestError when it is gone."""
+
     def reach(self, machine: Machine, *, deadline: Deadline) -> None:
         """Wait until a machine that was just switched on has come to where it can be frozen, and let go of it."""
 

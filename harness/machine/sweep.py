@@ -37,6 +37,19 @@ def kept_machines() -> list[tuple[ProcessFolder, MachineRecord]]:
     return sorted(found, key=lambda item: item[1].created, reverse=True)
 
 
+def end_machines(folder: ProcessFolder) -> None:
+    """Kill what still runs of this process's own machines when it ends, but for kept ones.
+
+    An interruption comes between any two instructions, also between libvirt's making a domain and our knowing of it.
+    """
+    if folder.owner != os.getpid():
+        return
+    kept = {record.name for record in folder.records() if record.kept}
+    for pid_file in (folder.path / "run/qemu").glob("*.pid"):
+        if pid_file.stem not in kept:
+            _kill(folder, pid_file.stem)
+
+
 def _sweep_folder(folder: ProcessFolder, *, kept: bool) -> list[Swept]:
     done = []
     staying = False

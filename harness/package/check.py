@@ -39,6 +39,19 @@ SCRIPT_TYPES: Final = frozenset(
     }
 )
 
+SCHEMA_VERSIONS: Final = ("1.0", "1.0.0.0")
+"""[PKG: all of them; DOC, GUIDE]"""
+_LIMITS: Final = frozenset(
+    {
+        "timeoutinseconds",
+        "deploymenttimeoutinseconds",
+        "executiontimeoutseconds",
+        "logintimeoutseconds",
+        "maxoutputsize",
+    }
+)
+"""Members that no process can be given below 0, in lower case."""
+
 
 def build_extension(document: Document) -> ResourceExtension:
     """The model of a `.resext` document; what is wrong with it is added to the document's findings.
@@ -62,6 +75,9 @@ def build_extension(document: Document) -> ResourceExtension:
     extension = validate(ResourceExtension, document)
     compare(extension, root, document, "the resource extension")
     _check_identity(extension, document)
+    check_schema_version(root, document)
+    check_schema_version(root.get("ExtensionSettings"), document)
+    _check_values(document)
     _check_payloads(extension, document)
     _check_parameters(extension, document)
     _check_script_types(document)
@@ -89,6 +105,39 @@ def _check_identity(extension: ResourceExtension, document: Document) -> None:
             "missing-field", "the resource extension needs a member ExtensionType or Type", root,
             hint="write Microsoft.Compute/EnterpriseApplicationExtension/1.0",
         )  # fmt: skip
+
+
+def check_schema_version(node: Node | None, document: Document) -> None:
+    """Report a SchemaVersion of ``node`` that no platform is known to read."""
+    version = node.get("SchemaVersion") if node is not None else None
+    if version is None or not isinstance(version.value, str | int | float) or isinstance(version.value, bool):
+        return
+    text = str(version.value)
+    if text.strip() not in SCHEMA_VERSIONS and not placeholders(text):
+        what = f"the schema version {text[:60]!r} is not one that is known"
+        document.report("schema-version", what, version, hint="write 1.0")
+
+
+def _check_values(document: Document) -> None:
+    """Values of the right type that cannot be meant."""
+    for node in document.root.walk():
+        name = node.key.lower() if isinstance(node.key, str) else ""
+        if name in _LIMITS and _is_negative(node.value):
+            what = f"{node.key} is negative: nothing can run with it"
+            document.report("limit-negative", what, node, hint="leave it out to set no limit")
+        elif name == "deploymentorder" and _is_negative(node.value):
+            what = "the order is negative: the script comes before those without an order"
+            document.report("order-negative", what, node, hint="count from 1")
+        elif name == "windowsserverrolesandfeatures" and isinstance(node.value, list):
+            for element in node.value:
+                if isinstance(element.value, str) and not element.value.strip():
+                    document.report("feature-empty", "the role or feature has no name", element, hint="remove it")
+
+
+def _is_negative(value: object) -> bool:
+    if isinstance(value, str):
+        return re.fullmatch(r"-0*[1-9][0-9]*", value.strip()) is not None
+    return isinstance(value, int | float) and value < 0
 
 
 def _check_payloads(extension: ResourceExtension, document: Document) -> None:

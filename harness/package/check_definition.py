@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from harness.errors import PackageError
-from harness.package.check import PARAMETER_TYPES, VERSION, declared_parameters
+from harness.package.check import PARAMETER_TYPES, VERSION, check_schema_version, declared_parameters
 from harness.package.credentials import few_enough, is_credential, is_password, password
 from harness.package.definition_models import ResourceDefinition
 from harness.package.jsontree import Document, Node
@@ -114,6 +114,7 @@ def _check_identity(definition: ResourceDefinition, document: Document) -> None:
     if version is not None and definition.version is not None and not VERSION.fullmatch(definition.version):
         what = f"the version {definition.version[:60]!r} is not four numbers"
         document.report("version-format", what, version, hint="write 1.0.0.0")
+    check_schema_version(root, document)
     node = root.get("Type")
     if node is not None and isinstance(node.value, str) and node.value.lower() not in TYPE_NAMES:
         what = f"the type {node.value[:80]!r} is not one that is known"

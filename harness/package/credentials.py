@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which members of a document hold credentials and passwords, and which part of them is secret."""
+"""Which members of a document hold credentials, passwords and product keys, and which part of them is secret."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ MOST_SECRETS: Final = 500
 _CREDENTIAL: Final = re.compile(r"(?i)(?:script|sql\w*|admin)credential|domainjoincredentials")
 #: SAPassword, PackagePassword, and Password of a credential's object form, in lower case.
 _PASSWORDS: Final = frozenset({"password", "sapassword", "packagepassword"})
+#: What SQL Server's setup takes for a ProductKey too: editions that need none. To mask these words would hide others'.
+_EDITIONS: Final = frozenset({"evaluation", "developer", "express"})
 
 
 def is_credential(node: Node) -> bool:
@@ -28,6 +30,16 @@ def is_credential(node: Node) -> bool:
 def is_password(node: Node) -> bool:
     """Whether a node is a password as a whole."""
     return isinstance(node.key, str) and isinstance(node.value, str) and node.key.lower() in _PASSWORDS
+
+
+def is_product_key(node: Node) -> bool:
+    """Whether a node is a product key: nobody's password, and not to be shown."""
+    return isinstance(node.key, str) and isinstance(node.value, str) and node.key.lower() == "productkey"
+
+
+def is_edition(product_key: str) -> bool:
+    """Whether a product key is only the name of an edition that needs none."""
+    return product_key.strip().lower() in _EDITIONS
 
 
 def password(credential: str) -> str:

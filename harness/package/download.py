@@ -67,11 +67,12 @@ def shown(url: str) -> str:
 
 
 def download(
-    url: str, allowed: Sequence[str], folder: Path, *, wanted: str | None, most: int, deadline: Deadline
+    url: str, allowed: Sequence[str] | None, folder: Path, *, wanted: str | None, most: int, deadline: Deadline
 ) -> Path | None:
     """The file at ``url``, in ``folder`` under its hash; None when the server has none there.
 
-    One whose hash ``wanted`` is in ``folder`` already is not loaded again. Raises PackageError for a redirect out of
+    One whose hash ``wanted`` is in ``folder`` already is not loaded again. ``allowed`` is where redirects may lead to,
+    None for anywhere: for what is known by its hash. Raises PackageError for a redirect out of
     ``allowed`` and for more than ``most`` bytes, HostError when the server cannot be reached or does not finish.
     """
     _prepare(folder)
@@ -80,7 +81,7 @@ def download(
             if hashlib.file_digest(stream, "sha256").hexdigest() == wanted:
                 os.utime(known)
                 return known
-    opener = urllib.request.build_opener(_Redirects(allowed))
+    opener = urllib.request.build_opener(*([_Redirects(allowed)] if allowed is not None else []))
     try:
         with opener.open(url, timeout=deadline.timeout(SILENCE)) as response:
             return _save(response, url, folder, most, deadline)

@@ -8,9 +8,10 @@ credential is inserted whole, there are no accessors for its parts [PKG].
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import PackageError, UsageError
 from harness.masking import MASK
-from harness.package.credentials import few_enough, is_credential, is_password, password
+from harness.package.credentials import few_enough, is_credential, is_edition, is_password, is_product_key, password
 from harness.package.jsontext import MAX_BYTES, read_json
-from harness.package.jsontree import Document
+from harness.package.jsontree import Document, Node
 from harness.package.substitution import Substituted, placeholders, substitute
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Parameters:
 
     ``values`` has the text of every parameter that was given, ``masked`` what to show instead of the secret ones,
     ``secrets`` every string that must not be shown (of values and of the document), ``missing`` the declared names
-    without a value, ``warnings`` sentences for the user.
+    without a value, ``warnings`` sentences for the user, ``exposed`` the secret ones that were written in the open.
     """
 
     declared: tuple[Declared, ...] = ()
@@ -56,6 +57,7 @@ class Parameters:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     missing: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
 
     def fill(self, text: str) -> Substituted:
         """``text`` with ``[Param.X]`` filled in; see harness.package.substitution."""
@@ -84,17 +86,27 @@ class Given:
     """Values as they were given, not looked at yet: text, numbers, booleans, null, or a credential's object form.
 
     ``literal`` are the names whose values stood on the command line. ``shown`` has what to show instead of values that
-    were made of secrets, whatever the type of the parameter that gets them.
+    were made of secrets, whatever the type of the parameter that gets them. ``places`` says of values that a file has
+    where they are, ``file:line:column``.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)
     literal: frozenset[str] = frozenset()
     shown: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    def wrong(self, name: str, error: UsageError) -> UsageError:
+        """``error``, which is about the value ``name``, with the place of that."""
+        place = self.places.get(name)
+        return UsageError(f"{place}: {error.message}", hint=error.hint) if place else error
 
 
 def read_values(given: Sequence[str] = (), file: Path | None = None, environ: Mapping[str, str] | None = None) -> Given:
     """The values of ``file`` (--parameters) and then of ``given`` (-p), which win; see ``read_parameters``."""
-    raw: dict[str, Any] = dict(_from_file(file)) if file is not None else {}
+    raw: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    if file is not None:
+        raw, places = _from_file(file)
     literal: set[str] = set()
     told: set[str] = set()
     for assignment in given:
@@ -103,8 +115,9 @@ def read_values(given: Sequence[str] = (), file: Path | None = None, environ: Ma
             raise UsageError(f"-p {name[:60]} is given twice", hint="which of the two is meant? leave the other out")
         told.add(name)
         raw[name] = value
+        places.pop(name, None)
         (literal.add if is_literal else literal.discard)(name)
-    return Given(raw, frozenset(literal))
+    return Given(raw, frozenset(literal), places=places)
 
 
 def fill_parameters(owner: str, document: Document, declared: Sequence[Declared], given: Given) -> Parameters:
@@ -114,13 +127,17 @@ def fill_parameters(owner: str, document: Document, declared: Sequence[Declared]
     masked: dict[str, str] = {}
     secrets: list[str] = []
     warnings: list[str] = []
+    exposed: list[str] = []
     for name, value in given.values.items():
         if name not in known:
-            raise _unknown(name, owner, known)
+            raise given.wrong(name, _unknown(name, owner, known))
         parameter = known[name]
         if value is None:  # null in a file: no value
             continue
-        values[name] = text = text_of(parameter, value)
+        try:
+            values[name] = text = text_of(parameter, value)
+        except UsageError as error:
+            raise given.wrong(name, error) from None
         if name in given.shown:
             masked[name] = given.shown[name]
         if parameter.secret:
@@ -129,15 +146,16 @@ def fill_parameters(owner: str, document: Document, declared: Sequence[Declared]
             secrets.append(secret)
             masked[name] = (text[: len(text) - len(secret)] if secret else text) + (MASK if secret else "")
             if name in given.literal and secret:
+                exposed.append(name)
                 warnings.append(
                     f"the value of {name} is secret and was written on the command line, where other users of this "
                     f"computer and the shell's history see it; use -p {name}=@FILE or -p {name}=env:VAR"
                 )
     missing = tuple(name for name, item in known.items() if name not in values and item.declared)
-    filled = Parameters(tuple(known.values()), values, masked, tuple(secrets), missing, tuple(warnings))
+    filled = Parameters(tuple(known.values()), values, masked, tuple(secrets), missing, tuple(warnings), tuple(exposed))
     inside = document_secrets(document, filled)
     everything = tuple(dict.fromkeys(secret for secret in (*secrets, *inside) if secret))
-    return Parameters(filled.declared, values, masked, everything, missing, filled.warnings)
+    return dataclasses.replace(filled, secrets=everything)
 
 
 def declared_parameters(package: Package) -> tuple[Declared, ...]:
@@ -158,18 +176,19 @@ def declared_in(document: Document, parameters: Iterable[Parameter]) -> tuple[De
         if isinstance(node.value, str):
             for name in placeholders(node.value):
                 if name not in found:
-                    kind = "credential" if is_credential(node) else "securestring" if is_password(node) else "string"
+                    secret = is_password(node) or is_product_key(node)
+                    kind = "credential" if is_credential(node) else "securestring" if secret else "string"
                     found[name] = Declared(name, kind, False)
     return tuple(found.values())
 
 
 def document_secrets(document: Document, parameters: Parameters) -> tuple[str, ...]:
-    """Passwords that the document has in plain text, or makes of parameters, each once."""
+    """Passwords and product keys that the document has in plain text, or makes of parameters, each once."""
     found: dict[str, None] = {}
     for node in document.root.walk():
-        if is_credential(node) or is_password(node):
+        if is_credential(node) or is_password(node) or is_product_key(node):
             filled = parameters.fill(node.value)
-            if not filled.unresolved:
+            if not filled.unresolved and not (is_product_key(node) and is_edition(filled.text)):
                 found[password(filled.text) if is_credential(node) else filled.text] = None
     return few_enough(found, document.file)
 
@@ -210,8 +229,8 @@ def _read(path: Path, what: str) -> bytes:
     return data
 
 
-def _from_file(path: Path) -> Mapping[str, Any]:
-    """Name -> value of a flat JSON object, of a ResourceConfiguration, or of an instance that holds one.
+def _from_file(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values and places, by name, of a flat JSON object, of a ResourceConfiguration, or of an instance with one.
 
     [DOC dn249733]: a configuration has ``Version`` and ``ParameterValues``, JSON in a string, and no other member.
     """
@@ -219,6 +238,7 @@ def _from_file(path: Path) -> Mapping[str, Any]:
 
     try:
         root = read_json(_read(path, "parameters"), path.name).root
+        place: Callable[[Node], tuple[int, int]] = _key_place
         inside = root.get("ResourceConfiguration")
         if inside is not None and isinstance(inside.value, dict):
             root = inside
@@ -227,14 +247,19 @@ def _from_file(path: Path) -> Mapping[str, Any]:
             nested = read_nested(node)
             if nested is None:
                 problem = next(iter(finding for finding in node.document.findings if finding.code == "nested-json"))
-                raise UsageError(f"{path.name}: {problem.sentence}", hint=problem.hint or None)
-            root = nested.root
+                where = f"{path.name}:{problem.line}:{problem.column}"
+                raise UsageError(f"{where}: {problem.sentence}", hint=problem.hint or None)
+            root, place = nested.root, nested.place
         data = root.plain()
     except PackageError as error:  # the same reader, but it is the user's file and not the package
         raise UsageError(error.message, hint=error.hint) from None
     if not isinstance(data, dict):
         raise UsageError(f"{path} has no JSON object with parameter values", hint='write {"NAME": "VALUE"}')
-    return data
+    return data, {name: "{}:{}:{}".format(path.name, *place(node)) for name, node in root.value.items()}
+
+
+def _key_place(node: Node) -> tuple[int, int]:
+    return node.key_place
 
 
 def text_of(parameter: Declared, value: Any) -> str:

@@ -142,7 +142,7 @@ def _definition_values(definition: Definition, given: Given, document: Document)
             continue
         raw[item.name] = initial
     raw.update({name: value for name, value in given.values.items() if value is not None})
-    return fill_parameters(definition.name, document, declared, Given(raw, given.literal, given.shown))
+    return fill_parameters(definition.name, document, declared, Given(raw, given.literal, given.shown, given.places))
 
 
 def _apply_rules(definition: Definition, values: Parameters, given: Given, document: Document) -> None:

@@ -16,6 +16,7 @@ DOCUMENTS: Final = {
     "view-definition": ("harness.package.view_models", "ViewDefinition", "*.viewdef"),
     "resource-configuration": ("harness.package.definition_models", "ResourceConfiguration", "a configuration"),
     "virtual-machine-role": ("harness.package.definition_models", "VirtualMachineRole", "an instance"),
+    "nightly": ("harness.nightly.model", "Nightly", "the matrix of vmrole nightly, TOML"),
 }
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 

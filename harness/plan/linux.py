@@ -12,6 +12,7 @@ Evidence: the source of microsoft/SCVMMLinuxGuestAgent (run-once configurator, c
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +34,11 @@ SOURCE: Final = "/ExtensionSettings/ApplicationProfile/LinuxApplicationProfile/R
 EMPTY_EXIT_CODE: Final = 1
 EMPTY_STDERR: Final = "Failed to start child process '(null)' errno=14  "
 
+#: A file below the payload's folder; group 1 is its name there. Names that a shell still changes are left out.
+_PAYLOAD_FILE: Final = re.compile(
+    rf"(?<![\w./-])(?:\$\{{?{PAYLOAD_VARIABLE}\b\}}?|{PAYLOAD_FOLDER})(?:\\?\")?/"
+    r"([\w.@%+=,~/-]++)(?![*?\[\]{}()$`\\])"
+)
 _SHELL_WORDS: Final = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"})
 
 
@@ -99,6 +105,7 @@ def linux_steps(
     if event not in ("deploy", "scale-out"):
         return []
     steps: list[Step] = []
+    names = _payload_names(package)
     environment = [("HISTIGNORE", "*")]
     if package.payload:
         environment.append((PAYLOAD_VARIABLE, PAYLOAD_FOLDER))
@@ -106,7 +113,7 @@ def linux_steps(
         filled = parameters.fill(command)
         argv = split_command(filled.text)
         source = f"{SOURCE}/{index}"
-        _look(command, argv, source, package, findings)
+        _look(command, argv, source, package, names, findings)
         steps.append(
             Step(
                 id=f"run-once-{index + 1}",
@@ -133,13 +140,16 @@ def linux_steps(
 def command_findings(package: Package) -> Findings:
     """What is odd about the commands as they are written, whatever system the package is planned for."""
     findings = Findings()
+    names = _payload_names(package)
     for index, command in enumerate(package.extension.linux.run_once_commands):
-        _look(command, split_command(command), f"{SOURCE}/{index}", package, findings)
+        _look(command, split_command(command), f"{SOURCE}/{index}", package, names, findings)
     return findings
 
 
-def _look(command: str, argv: tuple[str, ...], source: str, package: Package, findings: Findings) -> None:
-    """Findings about one command."""
+def _look(
+    command: str, argv: tuple[str, ...], source: str, package: Package, names: set[str], findings: Findings
+) -> None:
+    """Findings about one command; ``names`` are those of the payload."""
     node = package.document.find(source) or package.document.root
     place = {"file": package.document.file, "pointer": source}
     line, column = node.line, node.column
@@ -149,8 +159,41 @@ def _look(command: str, argv: tuple[str, ...], source: str, package: Package, fi
     elif _split(command)[1]:
         what = "a quote in the command is never closed"
         findings.add("command-quote", what, hint="close it", line=line, column=column, **place)
+    name = _missing_file(command, names)
+    if name is not None:
+        what = f"the payload has no {name[:60]!r}, which the command names"
+        hint = "is it misspelt, or not packed?"
+        findings.add("command-file-missing", what, hint=hint, line=line, column=column, **place)
     shell = next((word for word in argv if word in _SHELL_WORDS or re.fullmatch(r"[0-9]?>{1,2}\S+", word)), None)
     if shell is not None and argv[0].rpartition("/")[2] not in ("sh", "bash", "dash"):
         what = f"{shell[:20]} is passed to {argv[0][:60]} as an argument: no shell reads this command"
         hint = '/bin/sh -c "..." runs a shell'
         findings.add("command-shell-syntax", what, hint=hint, line=line, column=column, **place)
+
+
+def _payload_names(package: Package) -> set[str]:
+    """Files and folders of the payload, the external one too; of names with blanks also what stands before each."""
+    if not package.extension.linux.run_once_commands:
+        return set()
+    data = package.extension.data_package
+    written = [item.relative_path or "" for item in data.external_payload] if data else []
+    external = (posixpath.normpath(path.replace("\\", "/")) for path in written)
+    names: set[str] = set()
+    for path in (*(entry.path for entry in package.payload.files), *external):
+        names.update(path[: match.start()] for match in re.finditer(r"[ /]|$", path))
+    return names
+
+
+def _missing_file(command: str, names: set[str]) -> str | None:
+    """The first file or folder that a command looks for in the payload and that is not there.
+
+    Names are compared exactly, as Linux does. What the command itself writes is not looked for.
+    """
+    written: set[str] = set()
+    for match in _PAYLOAD_FILE.finditer(command):
+        name = posixpath.normpath(match[1]).lstrip("/")
+        if command[max(0, match.start() - 9) : match.start()].rstrip('"\\ ').endswith(">"):
+            written.add(name)
+        elif name not in names and name not in written and name.split("/")[0] not in ("", ".", ".."):
+            return name
+    return None

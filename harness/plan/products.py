@@ -22,7 +22,7 @@ def sql_setup(deployment: SqlDeployment, parameters: Parameters, configuration: 
     line = Line(parameters).value("", deployment.media_source or "setup.exe")
     line.add("/QUIET /ACTION=CompleteImage /IACCEPTSQLSERVERLICENSETERMS")
     line.value("/INSTANCENAME=", deployment.instance_name).value("/INSTANCEID=", deployment.instance_id)
-    line.value("/PID=", deployment.product_key)
+    line.value("/PID=", deployment.product_key, secret=True)
     if (deployment.sql_authentication_type or "").strip().lower().startswith("sql"):
         line.add("/SECURITYMODE=SQL").value("/SAPWD=", deployment.sa_password, secret=True)
     line.value("/SQLSYSADMINACCOUNTS=", deployment.sql_sys_admin_member_list)
@@ -72,7 +72,9 @@ def dac_uninstall(dac: SqlDacApplication, parameters: Parameters) -> Line | None
     mode = (dac.uninstall_mode or "").strip().lower()
     name = parameters.fill(dac.dac_instance or "")
     bracketed = Line(parameters)
-    bracketed.text, bracketed.masked = (text.replace("]", "]]") for text in (name.text, name.masked))
+    texts = (name.text, name.masked)
+    # a name that is not known yet is shown as it is written
+    bracketed.text, bracketed.masked = texts if name.unresolved else (text.replace("]", "]]") for text in texts)
     bracketed.unresolved.update(dict.fromkeys(name.unresolved))
     statement = {
         "dropdatabase": "DROP DATABASE [{}]",

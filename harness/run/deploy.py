@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
 from harness.image.recipe import Image
 from harness.machine.protocol import Hypervisor, Machine, MachineSpec, Medium, Network, Nic
@@ -21,7 +20,7 @@ from harness.run.boot import await_ready
 from harness.run.events import EventBus, MachineChosen, SpecializationRead
 from harness.run.request import MachineRequest
 from harness.run.result import ImageFacts
-from harness.run.system import Identity, System, Terminal, system_of
+from harness.run.system import Identity, Resident, System, Terminal, system_of
 
 PHASES = ("boot", "connect", "read-back")
 
@@ -77,7 +76,7 @@ def deploy(
     accelerator = hypervisor.accelerator(image)
     facts = ImageFacts(image.recipe.name, image.key, image.recipe.stand_in)
     bus.emit(MachineChosen(image=facts, accelerator=accelerator))
-    system = system_of(image.recipe.os)
+    system = system_of(image.recipe)
     if told := system.caveat(image.recipe):
         bus.notice("note", told)
     token = secrets.token_hex(3)
@@ -110,7 +109,7 @@ def deploy(
             medium=medium,
             data_disks=request.data_disks,
         )
-        freeze = system.freeze_point(image.recipe)
+        freeze = system.freeze_point(image, nic)
         stack.callback(freeze.close)
         limit = deadline.within(_BOOT_SECONDS[accelerator.kind] * image.recipe.patience)
         with bus.phase("boot", awaits="the guest to start and specialise", limit=_whole(limit.timeout())):
@@ -172,7 +171,7 @@ def _extracted(payload: Callable[[Path], None] | None, folder: Path) -> Iterator
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_current(agent: ChannelGuest, image: Image) -> bool:
+def _is_current(agent: Resident, image: Image) -> bool:
     """Whether a fork has our version of the integration components; another one needs the medium, which brings them."""
     return agent.state(deadline=Deadline(_GREETED)).version == (image.components / "VERSION").read_text("utf-8").strip()
 

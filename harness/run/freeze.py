@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
-from harness.machine.protocol import Machine
+from harness.machine.protocol import Machine, Medium
 from harness.run.boot import await_stage
 from harness.run.request import DIAGNOSTICS
 
@@ -30,6 +31,17 @@ class AgentFreezePoint:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
         self.guest: ChannelGuest | None = None
+
+    @property
+    def medium(self) -> Medium | None:
+        """See the protocol."""
+        return None
+
+    def keep(self, folder: Path) -> None:
+        """See the protocol: the channel asks for no key."""
+
+    def recall(self, folder: Path) -> None:
+        """See the protocol."""
 
     def reach(self, machine: Machine, *, deadline: Deadline) -> None:
         """See the protocol: the boot has ended, and what a fork needs first has been read from the disk."""

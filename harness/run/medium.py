@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
@@ -36,14 +36,23 @@ _JOLIET_FORBIDDEN = frozenset('*/:;?\\"<>|')
 
 
 def build_medium(
-    path: Path, *, answer: Answer, host_key: SshKeyPair, components: Path, payload_root: Path | None = None
+    path: Path,
+    *,
+    answer: Answer,
+    host_key: SshKeyPair,
+    components: Path,
+    payload_root: Path | None = None,
+    label: str = LABEL,
+    more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the medium to ``path``, which must not exist; it is never readable by anybody else.
 
-    ``components`` is the folder with ``VERSION`` and ``vmrole-components``. The same arguments give the same bytes.
+    ``components`` is the folder with ``VERSION`` and ``vmrole-components``, ``more`` further files. The
+    same arguments give the same bytes.
     Raises PackageError for a payload no medium can carry and HostError when it cannot be written; then no file is left.
     """
     files: list[tuple[str, int, bytes | Path | None]] = [
+        *((name, 0o600, data) for name, data in (more or {}).items()),
         ("answer.conf", 0o600, answer.render()),
         ("ssh/", 0o755, None),
         ("ssh/host_ed25519", 0o600, host_key.private),
@@ -56,10 +65,12 @@ def build_medium(
     if payload_root is not None:
         files.append(("payload/", 0o755, None))
         files += payload_files("payload", payload_root)
-    write_iso(path, files, now=answer.time)
+    write_iso(path, files, now=answer.time, label=label)
 
 
-def write_iso(path: Path, files: Iterable[tuple[str, int, bytes | Path | None]], *, now: float) -> None:
+def write_iso(
+    path: Path, files: Iterable[tuple[str, int, bytes | Path | None]], *, now: float, label: str = LABEL
+) -> None:
     """Write a medium with ``files``: names with ``/``, modes, contents, None for a folder (made as needed, too).
 
     ``now`` (seconds since 1970) is the time of everything on it. Raises as ``build_medium`` does.
@@ -67,7 +78,7 @@ def write_iso(path: Path, files: Iterable[tuple[str, int, bytes | Path | None]],
     with _clock(now), contextlib.ExitStack() as open_files:
         iso = pycdlib.PyCdlib()
         # Level 4: no limit on the depth of folders, so that nothing has to be relocated. Joliet for Windows guests.
-        iso.new(interchange_level=4, joliet=3, rock_ridge="1.09", vol_ident=LABEL)
+        iso.new(interchange_level=4, joliet=3, rock_ridge="1.09", vol_ident=label)
         open_files.callback(iso.close)
         folders = {"": _Folder(iso)}
 

@@ -223,7 +223,7 @@ def resume(
         if seen := wanted.kept.facts.get("seen"):
             bus.notice("note", f"its specialization was read back in the run {wanted.kept.run}")
             bus.emit(_seen(seen))
-        yield Deployed(machine, guest, image, identity, system_of(image.recipe.os))
+        yield Deployed(machine, guest, image, identity, system_of(image.recipe))
 
 
 def _renew(guest: ChannelGuest, answer: Answer, deadline: Deadline) -> None:

@@ -60,6 +60,8 @@ class Role:
     kept: bool = False
     keep_anyway: bool = False
     """Set by whoever found a fault that the run itself did not see; --keep failed then keeps the machine."""
+    errors_told: int = 0
+    """Errors of the package that do not matter on this guest; each counts as a warning of the run."""
     replay: tuple[str, ...] = ()
     """The command that goes on before the step that went wrong."""
     _conclusion: Conclusion | None = field(default=None, init=False)
@@ -71,7 +73,7 @@ class Role:
         return self._conclusion or conclude(
             self.recorder.instances,
             error=self.error,
-            warnings=self.recorder.warnings,
+            warnings=self.recorder.warnings + self.errors_told,
             strict=self.request.strict,
             allow_unexecuted=self.request.allow_unexecuted,
             signum=signum,
@@ -122,11 +124,13 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
         bus.notice("warning", warning)
     for note in request.notes:
         bus.notice("note", note)
-    _tell_findings(request, bus, masker)
+    _tell_findings(role)
+    deadline = Deadline(request.timeout)
     try:
         with contextlib.ExitStack() as stack:
             try:
-                _bring_up_and_execute(role, stack)
+                with _limited(deadline):
+                    _bring_up_and_execute(role, stack, deadline)
             except (Exception, KeyboardInterrupt) as error:
                 role.error = error
             _collect(role)
@@ -153,23 +157,38 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code, seconds=seconds))
 
 
-def _tell_findings(request: RunRequest, bus: EventBus, masker: Masker) -> None:
+def _tell_findings(role: Role) -> None:
     """findings.json, and the first of those that matter as warnings of the run: a typo must not hide in a file."""
+    request, bus, masker = role.request, role.bus, role.masker
     findings = Findings([*request.findings, *request.package.findings, *request.plan.findings])
     text = masker.text(json.dumps(findings.as_json(), indent=2, ensure_ascii=False))
     (request.output / "findings.json").write_text(text + "\n", "utf-8")
     telling = [finding for finding in findings.sorted() if finding.severity != "info"]
     for finding in telling[:_FINDINGS_TOLD]:
         place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part)
-        bus.notice("warning", f"{place}: {finding.sentence} [{finding.code}]", finding.hint or None)
+        is_error = finding.severity == "error"
+        role.errors_told += is_error
+        text = f"{place}: {finding.sentence} [{finding.code}]"
+        bus.notice("error" if is_error else "warning", text, finding.hint or None)
     if len(telling) > _FINDINGS_TOLD:
         more = len(telling) - _FINDINGS_TOLD
         bus.notice("warning", f"{more} more findings about the package are in findings.json")
 
 
-def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack) -> None:
+@contextlib.contextmanager
+def _limited(deadline: Deadline) -> Iterator[None]:
+    """Say of an error that came when the time of the whole run was over that this is why."""
+    try:
+        yield
+    except VmRoleError as error:
+        if deadline.expired:
+            error.message = f"the time-out of the whole run, {deadline.seconds:g} s, was over: {error.message}"
+            error.hint = error.hint or "give it more with --timeout"
+        raise
+
+
+def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Deadline) -> None:
     request, bus = role.request, role.bus
-    deadline = Deadline(request.timeout)
     role.image = image = find_image(request.machine, bus, deadline=deadline)
     driver, scratch = stack.enter_context(hypervisor(request.machine, bus))
 
@@ -292,7 +311,7 @@ def _collect(role: Role) -> None:
                     role.bus.notice("note", sentence)
             elif isinstance(role.error, GuestError) and role.request.keep == "never":
                 assert role.image is not None
-                collect_offline(machine, system_of(role.image.recipe.os).offline, folder, mask=role.mask)
+                collect_offline(machine, system_of(role.image.recipe).offline, folder, mask=role.mask)
                 role.bus.notice("note", "the guest does not answer: only its console and its disk could be looked at")
             _save_console(role)
     except KeyboardInterrupt as error:

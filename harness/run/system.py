@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam to a guest's operating system: what a run has to know of it, and nothing else of a run does.
 
-An implementation is the package harness.run.<os>, imported when an image of that system is used.
+An implementation is the package harness.run.<os>, imported when an image of that system is used; for guests without an
+agent of ours harness.run.linux.cloud.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -19,10 +20,9 @@ from harness.run.readback import Observation
 from harness.run.result import CertificateResult, LocalResourceResult, Outcome
 
 if TYPE_CHECKING:
-    from harness.guest.channel import ChannelGuest, File
+    from harness.guest.channel import File
     from harness.image.recipe import Image, Recipe
     from harness.plan import Plan, Step
-    from harness.plan.step import OS
     from harness.run.events import EventBus
     from harness.run.request import MachineRequest
 
@@ -72,7 +72,7 @@ class Identity(Protocol):
     def files(self, payload: Path | None) -> Iterator[File]:
         """The same for the agent's channel, which carries no integration components."""
 
-    def connect(self, machine: Machine, agent: ChannelGuest | None, *, boot_id: str, deadline: Deadline) -> Guest:
+    def connect(self, machine: Machine, agent: Resident | None, *, boot_id: str, deadline: Deadline) -> Guest:
         """The guest for commands; ``agent`` is the channel that a fork was greeted on, if it was one, and ``boot_id``
         what the guest announced with its readiness."""
 
@@ -100,10 +100,26 @@ class Executor(Protocol):
         """One step, once. Raises VmRoleError when the guest is lost."""
 
 
+class Resident(Protocol):
+    """What makes a fork a machine of its own."""
+
+    def state(self, *, deadline: Deadline) -> Installed: ...
+
+    def specialize(self, files: Iterable[File]) -> None:
+        """Give the guest its instance data and let it specialise; its stages are told on the console."""
+
+
+class Installed(Protocol):
+    @property
+    def version(self) -> str:
+        """Of the integration components in the guest."""
+
+
 class Greeting(FreezePoint, Protocol):
     """A freeze point that remembers the fork it greeted last."""
 
-    guest: ChannelGuest | None
+    @property
+    def guest(self) -> Resident | None: ...
 
     def close(self) -> None: ...
 
@@ -123,7 +139,7 @@ class System(Protocol):
     ) -> Identity:
         """Make everything that makes a machine one of its own."""
 
-    def freeze_point(self, recipe: Recipe) -> Greeting: ...
+    def freeze_point(self, image: Image, nic: Nic) -> Greeting: ...
 
     def executor(self, recipe: Recipe) -> Executor: ...
 
@@ -135,6 +151,7 @@ class System(Protocol):
         """Files to look for on the disk of a guest that does not answer."""
 
 
-def system_of(os: OS) -> System:
-    """The implementation for ``os``."""
-    return cast(System, importlib.import_module(f"harness.run.{os}").SYSTEM)
+def system_of(recipe: Recipe) -> System:
+    """The implementation for guests of ``recipe``."""
+    module = "linux.cloud" if recipe.bootstrap == "cloud-init" else recipe.os
+    return cast(System, importlib.import_module(f"harness.run.{module}").SYSTEM)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from harness.errors import HostError, VmRoleError
+from harness.errors import HostError, UsageError, VmRoleError
+from harness.image.recipe import Image
 from harness.machine.protocol import Accelerator
 from harness.masking import Masker
 from harness.plan import Plan
 from harness.run.deploy import Deployed
 from harness.run.events import PhaseFinished, PhaseStarted, ScenarioEnded
+from harness.run.request import MachineRequest
 from harness.run.result import Outcome, RunResult, Verdict, utc_now
 from harness.run.runner import Role, perform
 from harness.scenario.guest import ScenarioGuest
@@ -185,6 +187,7 @@ class VmRole:
             timeout=timeout,
             case=scene.case,
         )
+        _find_image(scene, request.machine)
         masker = Masker(request.secrets)
         scene.maskers.append(masker)
         bus, recorder = scene.stack.enter_context(reporting(masker, folder=request.output, quiet=True))
@@ -212,7 +215,7 @@ def machine_alone(scene: Scene) -> Iterator[ScenarioGuest]:
     from harness.cli.reporting import reporting
     from harness.deadline import Deadline
     from harness.run.deploy import deploy
-    from harness.run.host import find_image, hypervisor
+    from harness.run.host import hypervisor
 
     request = machine_request(
         image=scene.image,
@@ -231,8 +234,8 @@ def machine_alone(scene: Scene) -> Iterator[ScenarioGuest]:
     with contextlib.ExitStack() as stack:
         bus, recorder = stack.enter_context(reporting(masker, folder=None, quiet=True))
         deadline = Deadline(None)
+        image = _find_image(scene, request)
         try:
-            image = find_image(request, bus, deadline=deadline)
             driver, scratch = stack.enter_context(hypervisor(request, bus))
             deployed: Deployed = stack.enter_context(
                 deploy(
@@ -250,6 +253,19 @@ def machine_alone(scene: Scene) -> Iterator[ScenarioGuest]:
             scene.lacking(f"this host cannot run it: {error}")
         _require(scene, deployed, recorder.result().accelerator)
         yield ScenarioGuest(deployed, bus)
+
+
+def _find_image(scene: Scene, request: MachineRequest) -> Image:
+    """The image, built where it is missing. Some are made from media of their users, which not everybody has."""
+    __tracebackhide__ = True
+    from harness.deadline import Deadline
+    from harness.run.events import EventBus
+    from harness.run.host import find_image
+
+    try:
+        return find_image(request, EventBus(), deadline=Deadline(None))
+    except (UsageError, HostError) as error:
+        scene.lacking(f"the image {request.image} cannot be had: {error}")
 
 
 def require_executed(result: RunResult, lacking: Callable[[str], object]) -> None:

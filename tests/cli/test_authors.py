@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -188,7 +189,12 @@ def test_plan_of_events(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["linux", "windows-script", "msi"])
 def test_new_makes_what_check_likes(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "Fresh"
-    assert vmrole("new", "Fresh", "--kind", kind, "-o", folder).code == 0
+    made = vmrole("new", "Fresh", "--kind", kind, "-o", folder)
+    assert made.code == 0
+    for line in made.stdout.splitlines()[1:]:  # what it suggests works as it stands
+        program, *arguments = shlex.split(line)
+        assert program == "vmrole" and vmrole(*arguments).code == 0, line
+    (tmp_path / "Fresh.resextpkg").unlink()
     done = vmrole("check", folder, "--json")
     assert (done.code, done.json["findings"]) == (0, [])
     assert vmrole("new", "Fresh", "-o", folder).code == 2
@@ -250,3 +256,11 @@ def test_a_definition_with_its_extension(tmp_path: Path) -> None:
     assert vmrole("plan", definition).code == 2
     plan = vmrole("plan", definition, "--extension", extension, "--json")
     assert plan.code in (0, 1) and len(plan.json["steps"]) == 12
+
+
+def test_plan_says_why_a_script_has_no_folder(tmp_path: Path) -> None:
+    scripts = [script(DeploymentOrder=1), script(DeploymentOrder=2, ApplicationPayloadId="gone")]
+    windows = {"WindowsServerRolesAndFeatures": ["DNS"], "ProvisioningScripts": scripts}
+    done = vmrole("plan", write(tmp_path, with_profile(windows=windows)))
+    folders = [line.split(None, 1)[1] for line in done.stdout.splitlines() if line.strip().startswith("folder ")]
+    assert folders == ["no payload", "no payload has the ID gone"]

@@ -54,6 +54,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((*HELLO, "--admin-password-file", "{}/none"), "none"),
         ((*HELLO, "--output", "{}/full"), "not empty"),
         ((*HELLO, "--memory", "lots"), "lots"),
+        ((*HELLO, "--connect", "foo:///x"), "'foo:///x' is not the URI of a QEMU libvirt"),
+        ((*HELLO, "--connect", "http://["), "'http://[' is not the URI"),
         ((*HELLO, "--colour"), "--colour"),
         (("frobnicate",), "frobnicate"),
         (("shell", "no-such-run"), "no-such-run"),
@@ -93,6 +95,11 @@ def test_refused_as_json(tmp_path: Path) -> None:
 def test_exec_fails_as_itself(arguments: tuple[str, ...], said: str) -> None:
     done = vmrole("exec", *arguments)
     assert done.code == 125 and said in done.stderr, done
+
+
+def test_the_help_of_keep_says_what_keeps_nothing() -> None:
+    told = " ".join(vmrole("run", "--help").stdout.split())
+    assert "'failed' keeps nothing for it without --strict" in told and "vmrole replay" in told and "--at STEP" in told
 
 
 def test_version_and_help() -> None:

@@ -26,6 +26,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "bad.resext").write_text('{\n "Name": x}')
     (tmp_path / "readme.md").write_text("# Read me")
     zip_of(tmp_path / "wrapped.resextpkg", {"X/X.resext": json.dumps(with_profile("/bin/true")).encode()})
+    document = json.dumps(with_profile("/bin/true", "gone")).replace('"gone"', "null")
+    (tmp_path / "null.resext").write_text(document)
     (tmp_path / "a.cscfg").write_text("<ServiceConfiguration/>")
     return tmp_path
 
@@ -51,6 +53,10 @@ def folder(tmp_path: Path) -> Path:
         (["plan", HELLO, "--extension", HELLO], "--extension is for definitions", ""),
         (["plan", ROLE, "--extension", ROLE], "is a resource definition", "give the resource extension"),
         (["plan", HELLO, "--external-payload", "none"], "there is no folder none", ""),
+        (["pack", "bad.resext"], "bad.resext is a file", "name the folder"),
+        (["run", "null.resext"], "null.resext:1:", "'vmrole check' shows the line"),
+        (["run", "null.resext"], "element 2 of RunOnceCommands: this is null and has to be a string, and the step "
+         "run-once-2 would run", ""),
         (["run", HELLO], "the parameter Greeting has no value, and the step run-once-1", "-p Greeting=..."),
         (["run", HELLO, "-p", "Greeting=x", "--external-payload", "ftp://x/"], "'ftp://x/' is no address", "http://"),
         (["run", HELLO, "-p", "Greeting=x", "--event", "update"], "nothing to run on linux at update", "at deploy and"),

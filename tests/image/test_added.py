@@ -51,7 +51,8 @@ def test_a_disk_is_added_and_started(cache: Path, tmp_path: Path, state_folder: 
     done = within(cache, "images", "add", "windows-server", file, "--sha256", digest.upper(), "--json")
     assert done.code == 0, done.stderr
     assert done.json["image"] == {"name": "windows-server", "key": digest[:16]}
-    assert "windows-server" in within(cache, "images", "list").stdout
+    listed = within(cache, "images", "list").stdout
+    assert "windows-server" in listed and " MiB  built" in listed
     if suffix != ".vhdx":
         return
     output = tmp_path / "out"

@@ -51,6 +51,17 @@ def settled(state: Path, before: Inventory) -> None:
     assert inventory(state) == before
 
 
+def test_interrupted_while_the_machine_is_made(image: str, tmp_path: Path, state_folder: Path) -> None:
+    """Between libvirt's making a domain and our knowing of it."""
+    before = inventory(state_folder)
+    process = start(*endless(image, tmp_path))
+    assert Deadline(60).poll(lambda: guests(state_folder) or None, every=0.002)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    settled(state_folder, before)
+
+
 @pytest.mark.parametrize(
     ("number", "when", "code", "options"),
     [
@@ -139,6 +150,7 @@ def test_run_timeout(image: str, state_folder: Path, tmp_path: Path) -> None:
     done = vmrole(*endless(image, tmp_path), "--timeout", "25", "--json")
     assert done.code == 3, done.stderr
     assert done.json["verdict"] == "error" and done.json["blame"]
+    assert done.json["summary"].startswith("the time-out of the whole run, 25 s, was over: ")
     settled(state_folder, before)
 
 

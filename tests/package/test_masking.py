@@ -107,3 +107,11 @@ def test_a_long_secret_is_masked_whole_and_where_it_is_cut(length: int) -> None:
     text = f"<{secret}>".encode()
     told = b"".join(stream.feed(text[at : at + 999]) for at in range(0, len(text), 999)) + stream.flush()
     assert told == f"<{MASK}>".encode()
+
+
+def test_a_line_of_a_secret_of_several() -> None:
+    """The first line of a stream is told alone, and must not be half of a secret."""
+    masker = Masker(["first half of it\nsecond half of it\nend"])
+    assert masker.text("it said: second half of it") == f"it said: {MASK}"
+    assert masker.text("first half of it\nsecond half of it\nend") == MASK
+    assert masker.text("the end") == "the end"

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.package import Package, read_package, read_parameters
+from harness.package.definition import read_definition
+from harness.package.parameters import read_values
+from harness.package.resolve import resolve_definition
 from harness.package.substitution import placeholders, substitute
-from tests.package.material import seed_document, with_profile, write
+from tests.package.material import definition, seed_document, with_profile, write
 
 KINDS = (("Name", "String"), ("Port", "Int"), ("Loud", "boolean"), ("Clerk", "Credential"), ("Key", "SECURESTRING"))
 
@@ -144,3 +147,45 @@ def test_a_password_made_of_a_plain_parameter_is_secret(tmp_path: Path) -> None:
     script = {"ErrorPolicy": "FailOnMatch", "ScriptType": "PreInstall", "ScriptCredential": "corp\\bob:[Param.Word]"}
     document = with_profile(windows={"ProvisioningScripts": [script]}, parameters=(("Word", "String"),))
     assert read_parameters(read_package(write(tmp_path, document)), ("Word=hush-hush",)).secrets == ("hush-hush",)
+
+
+NESTED = '{"Version": "1.0.0.0",\n "ParameterValues": "{\\"Name\\": \\"x\\",\\n %s}"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"Name": "x",\n  "Port": "many"}', "values.json:2:3: the parameter Port is an Int"),
+        ('{"Loud":\n "perhaps"}', "values.json:1:2: the parameter Loud is a Boolean"),
+        ('{"Clerk": "nobody"}', "values.json:1:2: the parameter Clerk is a Credential"),
+        ('{"Name": ["x"]}', "values.json:1:2: the value of the parameter Name has to be text"),
+        ('{\n\n    "Nmae": "x"}', "values.json:3:5: Small has no parameter 'Nmae'"),
+        (NESTED % '\\"Port\\": \\"many\\"', "values.json:2:42: the parameter Port is an Int"),
+        ('{"Version": "1.0.0.0",\n "ParameterValues": "{\\"Name\\" x}"}', "values.json:2:32: "),
+    ],
+)
+def test_mistakes_in_a_file_have_a_place(package: Package, tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "values.json"
+    file.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        read_parameters(package, (), file)
+    assert caught.value.message.startswith(said), caught.value.message
+
+
+def test_a_value_on_the_command_line_has_no_place(package: Package, tmp_path: Path) -> None:
+    file = tmp_path / "values.json"
+    file.write_text('{"Port": "1"}')
+    with pytest.raises(UsageError, match=r"^the parameter Port is an Int"):
+        read_parameters(package, ["Port=many"], file)
+    with pytest.raises(UsageError, match=r"^Small has no parameter 'Prot'") as caught:
+        read_parameters(package, ["Prot=1"], file)
+    assert caught.value.hint == "did you mean Port?"
+
+
+def test_a_mistake_for_a_definition_has_a_place(tmp_path: Path) -> None:
+    role = read_definition(write(tmp_path, definition((("Port", "Int"),)), "role.resdef"))
+    file = tmp_path / "values.json"
+    for content, said in (('{\n"Prot": 1}', "Role has no parameter"), ('{\n"Port": "x"}', "the parameter Port is an")):
+        file.write_text(content)
+        with pytest.raises(UsageError, match=rf"^values\.json:2:1: {said}"):
+            resolve_definition(role, None, read_values((), file))

@@ -15,7 +15,7 @@ from harness.errors import VmRoleError
 from harness.package import Finding, read_package
 from harness.package.jsontext import read_json
 from harness.package.lint import lint, tags
-from tests.package.material import SAMPLES, published_folders, seed_document, with_profile, write
+from tests.package.material import SAMPLES, definition, extension, published_folders, seed_document, with_profile, write
 from tests.plan.test_plan import NAMES, _plain, script
 from tests.plan.test_windows import ID
 
@@ -68,6 +68,50 @@ def test_what_scripts_say(tmp_path: Path, members: dict[str, Any], code: str) ->
 )
 def test_what_is_right(tmp_path: Path, members: dict[str, Any]) -> None:
     assert codes(tmp_path, **members) == set()
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ({"TimeoutInSeconds": -1}, {("error", "limit-negative")}),
+        ({"TimeoutInSeconds": " -30 "}, {("error", "limit-negative")}),
+        ({"MaxOutputSize": "-4096"}, {("error", "limit-negative")}),
+        ({"DeploymentOrder": "-1"}, {("warning", "order-negative")}),
+        ({"TimeoutInSeconds": "0", "MaxOutputSize": -0, "DeploymentOrder": "-0"}, set()),
+        ({"TimeoutInSeconds": None, "MaxOutputSize": "", "DeploymentOrder": 0}, set()),
+    ],
+)
+def test_negative_numbers(tmp_path: Path, members: dict[str, Any], found: set[tuple[str, str]]) -> None:
+    windows = {"ProvisioningScripts": [script(**members)]}
+    findings, _, _ = examine(write(tmp_path, with_profile(windows=windows)))
+    assert {(finding.severity, finding.code) for finding in findings} == found
+    names = {finding.pointer.rpartition("/")[2] for finding in findings}
+    assert names <= set(members) and all(finding.line and finding.column for finding in findings)
+
+
+@pytest.mark.parametrize(("name", "empty"), [("", True), ("  ", True), ("Web-Server", False), ("[Param.X]", False)])
+def test_a_feature_without_a_name(tmp_path: Path, name: str, empty: bool) -> None:
+    document = with_profile(windows={"WindowsServerRolesAndFeatures": ["DNS", name]}, parameters=(("X", "String"),))
+    findings, _, _ = examine(write(tmp_path, document))
+    wrong = [(finding.severity, finding.pointer.rpartition("/")[2]) for finding in findings
+             if finding.code == "feature-empty"]  # fmt: skip
+    assert wrong == ([("error", "1")] if empty else [])
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [("1.0", True), ("1.0.0.0", True), (1.0, True), (None, True), ("2.0", False), (1, False), ("", False)],
+)
+def test_schema_versions(tmp_path: Path, version: Any, known: bool) -> None:
+    inner = with_profile("true")["ExtensionSettings"]
+    for name, document in (
+        ("a.resext", extension(SchemaVersion=version, ExtensionSettings=inner)),
+        ("b.resext", extension(ExtensionSettings={"SchemaVersion": version, **inner})),
+        ("c.resdef", definition(SchemaVersion=version)),
+    ):
+        findings, _, _ = examine(write(tmp_path, document, name))
+        told = [finding for finding in findings if finding.code == "schema-version"]
+        assert [(f.severity, f.line is not None) for f in told] == ([] if known else [("warning", True)]), name
 
 
 def test_hostile_patterns_are_bounded(tmp_path: Path) -> None:

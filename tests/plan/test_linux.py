@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.package import read_package, read_parameters
 from harness.plan import Plan, make_plan
-from harness.plan.linux import split_command
+from harness.plan.linux import command_findings, split_command
 from tests.package.material import with_profile, write
 
 
@@ -125,3 +125,41 @@ def test_findings_about_commands(tmp_path: Path, command: str, code: str | None)
     findings = plan_of(tmp_path, command).findings
     assert [finding.code for finding in findings] == ([code] if code else [])
     assert all(finding.line == 1 and finding.pointer for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("/bin/sh $VMROLE_PAYLOAD/gone.sh", "gone.sh"),
+        ('/bin/sh -c "${VMROLE_PAYLOAD}/bin/gone"', "bin/gone"),
+        ("/bin/sh /var/lib/vmrole/payload/a/Run.sh", "a/Run.sh"),  # Linux tells letters apart
+        ('/bin/sh -c "\\"$VMROLE_PAYLOAD\\"/gone"', "gone"),
+        ("/bin/sh $VMROLE_PAYLOAD/a/run.sh $VMROLE_PAYLOAD/gone", "gone"),
+        ("/bin/sh $VMROLE_PAYLOAD//a/./run.sh", None),
+        ("/bin/ls $VMROLE_PAYLOAD/a ${VMROLE_PAYLOAD}/a/ /var/lib/vmrole/payload", None),
+        ("/bin/sh -c \"cat '$VMROLE_PAYLOAD/my file.txt'\"", None),
+        ('/bin/sh -c "dpkg -i $VMROLE_PAYLOAD/*.deb $VMROLE_PAYLOAD/x-$(uname -m).deb"', None),
+        ('/bin/sh -c "date > $VMROLE_PAYLOAD/made; cat $VMROLE_PAYLOAD/made"', None),
+        (
+            "/bin/sh $VMROLE_PAYLOAD/[Param.Name] $VMROLE_PAYLOAD/../x $VMROLE_PAYLOADS/x /x/var/lib/vmrole/payload/x",
+            None,
+        ),
+        ("/bin/sh $VMROLE_PAYLOAD/large/setup.bin", None),  # brought along
+    ],
+)
+def test_files_that_the_payload_does_not_have(tmp_path: Path, command: str, missing: str | None) -> None:
+    for name in ("a/run.sh", "my file.txt"):
+        (tmp_path / "payload" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "payload" / name).touch()
+    document = with_profile("true", command, parameters=(("Name", "String"),))
+    external = [{"RelativePath": ".\\large\\setup.bin"}]
+    document["DataPackage"] = {"Version": "1.0.0.0", "Location": "payload", "ExternalPayload": external}
+    package = read_package(write(tmp_path, document))
+    found = [finding for finding in command_findings(package) if finding.code == "command-file-missing"]
+    assert [finding.sentence for finding in found] == (
+        [f"the payload has no {missing!r}, which the command names"] if missing else []
+    )
+    assert all(finding.pointer.endswith("/RunOnceCommands/1") and finding.line for finding in found)
+    assert list(make_plan(package, read_parameters(package, ["Name=x"]), os="linux").findings) == list(
+        command_findings(package)
+    )

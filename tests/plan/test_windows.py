@@ -143,6 +143,40 @@ def test_databases_are_removed_at_delete(tmp_path: Path, mode: str, said: str) -
     assert plan_of(tmp_path, {"SQLDacApplications": [dac]}, event="delete").steps == ()
 
 
+def test_a_database_without_a_name_yet_is_shown_as_written(tmp_path: Path) -> None:
+    dac = {"DeploymentName": "D", "DacInstance": "[Param.Db]", "SQLInstance": "S", "UninstallMode": "DropDatabase"}
+    path = write(tmp_path, with_profile(windows={"SQLDacApplications": [dac]}, parameters=(("Db", "String"),)))
+    package = read_package(path)
+    plan = make_plan(package, read_parameters(package), os="windows", event="delete", strict=False)
+    assert plan.steps[0].command.endswith('-Q "DROP DATABASE [[Param.Db]]"')
+    plan = make_plan(package, read_parameters(package, ["Db=a]b"]), os="windows", event="delete")
+    assert plan.steps[0].command.endswith('-Q "DROP DATABASE [a]]b]"')
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "secrets"),
+    [
+        ("AAAAA-BBBBB-CCCCC-DDDDD-EEEEE", (), ("AAAAA-BBBBB-CCCCC-DDDDD-EEEEE",)),
+        ("[Param.Key]", ("Key=AAAAA-BBBBB",), ("AAAAA-BBBBB",)),
+        ("*", (), ("*",)),  # too short to be looked for in text
+        ("Evaluation", (), ()),
+    ],
+)
+def test_a_product_key_is_a_secret(tmp_path: Path, key: str, given: tuple[str, ...], secrets: tuple[str, ...]) -> None:
+    deployment = {"DeploymentName": "D", "InstanceName": "I", "ProductKey": key}
+    windows = {"SQLProfile": {"SQLDeployments": [deployment]}, "ProvisioningScripts": [script(run="say Evaluation")]}
+    path = write(tmp_path, with_profile(windows=windows, parameters=(("Key", "String"),) if given else ()))
+    package = read_package(path)
+    parameters = read_parameters(package, given)
+    assert parameters.secrets == secrets
+    plan = make_plan(package, parameters, os="windows")
+    setup = plan.step("sql-D")
+    assert setup is not None and '/PID="__**__"' in setup.command
+    value = given[0].removeprefix("Key=") if given else key
+    assert f'/PID="{value}"' in setup.command_line
+    assert any("say Evaluation" in step.command for step in plan.steps)
+
+
 def test_the_seeds_products(tmp_path: Path) -> None:
     path = tmp_path / "seed.resext"
     path.write_bytes(seed_document())
@@ -159,6 +193,7 @@ def test_the_seeds_products(tmp_path: Path) -> None:
     setup = plan.step("sql-SQL-Deployment-1")
     assert setup is not None and setup.timeout == 3600
     assert setup.command_line.startswith('"c:\\SQLMediaPath\\sqlsetup.exe" /QUIET /ACTION=CompleteImage')
+    assert "abcdefghijklmnopqrstuvwxyz" in setup.command_line and "abcdefghijklmnopqrstuvwxyz" not in setup.command
     for part in (
         '/INSTANCENAME="PROD"',
         "/TCPENABLED=1",

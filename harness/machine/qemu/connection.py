@@ -25,6 +25,7 @@ from harness.deadline import Deadline
 from harness.errors import HostError, UsageError
 from harness.machine.accelerator import EMULATOR
 from harness.machine.qemu.tunnel import is_this_host
+from harness.machine.sweep import end_machines
 from harness.process import Account, run, which
 from harness.state import ProcessFolder, new_process_folder, qemu_account, replace_text, state_folder
 
@@ -118,14 +119,24 @@ def process_folder() -> ProcessFolder:
     """This process's part of the state folder, until the process ends."""
     stack = contextlib.ExitStack()
     folder = stack.enter_context(new_process_folder())
+    stack.callback(end_machines, folder)
     atexit.register(stack.close)
     return folder
 
 
+def check_uri(uri: str) -> None:
+    """Raises UsageError for what can be no ``--connect``."""
+    try:
+        scheme = urlsplit(uri).scheme
+    except ValueError:
+        scheme = ""
+    if uri != EMBED and scheme.partition("+")[0] != "qemu":
+        raise UsageError(f"{uri!r} is not the URI of a QEMU libvirt", hint="e.g. --connect qemu:///system")
+
+
 def open_libvirt(uri: str) -> libvirt.virConnect:
     """Open a connection or say in one sentence why not."""
-    if urlsplit(uri).scheme.partition("+")[0] != "qemu":
-        raise UsageError(f"{uri!r} is not the URI of a QEMU libvirt", hint="e.g. --connect qemu:///system")
+    check_uri(uri)
     try:
         return libvirt.open(uri)
     except libvirt.libvirtError as error:

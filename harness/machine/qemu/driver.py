@@ -139,8 +139,10 @@ class LibvirtHypervisor:
         needed = {"entropy", "clock", "host-key", "name"}
         if not self._connection.embed:
             return "forks are made by the in-process driver only"
-        if image.recipe.freeze_point != "awaiting-instance" or needed - set(image.recipe.renews):
-            return f"the image {image.recipe.name} cannot renew itself after a fork"
+        if lacking := needed - set(image.recipe.renews):
+            return f"the image {image.recipe.name} cannot renew {', '.join(sorted(lacking))} after a fork"
+        if image.uefi:
+            return "what UEFI keeps of a machine is not saved with a template"
         if spec.data_disks:
             return "its data disks are there from power-on, and the template has none"
         if firmware() is None:

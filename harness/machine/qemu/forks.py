@@ -89,6 +89,7 @@ class Forks:
             disk = self._storage.overlay_on(spec.name, str(template.disk), "qcow2", deadline=deadline)
             files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True, firmware=firmware())
             machine.start(files, domain_xml(spec, files, kvm=False), state=template.state, deadline=deadline)
+            freeze.recall(template.folder)
             freeze.greet(machine, deadline=deadline)
         except BaseException:
             machine.close()
@@ -121,7 +122,7 @@ class Forks:
 
     def _make(self, spec: MachineSpec, key: str, freeze: FreezePoint, deadline: Deadline) -> Template:
         """Boot a machine without an instance to its freeze point, and keep it frozen."""
-        spec = replace(spec, name=f"vmrole-t{secrets.token_hex(3)}", medium=None)
+        spec = replace(spec, name=f"vmrole-t{secrets.token_hex(3)}", medium=freeze.medium)
         with self._store.workplace(key) as work:
             ram = work / "ram"
             with ram.open("xb") as file:
@@ -133,10 +134,12 @@ class Forks:
                 disk = self._storage.overlay_on(
                     spec.name, str(spec.image.disk), "raw", deadline=deadline, path=work / "disk.qcow2"
                 )
-                files = replace(self._files(spec, disk), ram=str(ram), firmware=firmware())
+                medium = self._storage.medium(spec.name, spec.medium) if spec.medium else None
+                files = replace(self._files(spec, disk), ram=str(ram), firmware=firmware(), medium=medium)
                 machine.start(files, domain_xml(spec, files, kvm=False), deadline=deadline)
                 freeze.reach(machine, deadline=deadline)
                 machine.freeze(work / "state")
+                freeze.keep(work)
                 image = spec.image
                 facts = {
                     "image": image.recipe.name,

@@ -20,7 +20,7 @@ from harness.run.answer import Answer, computer_name, hash_password, random_pass
 from harness.run.instance import SshKeyPair, instance_files, make_ssh_keypair
 from harness.run.readback import read_back
 from harness.run.result import CertificateResult, LocalResourceResult
-from harness.run.system import Specialization
+from harness.run.system import Resident, Specialization
 
 if TYPE_CHECKING:
     from harness.guest.ssh import SshGuest
@@ -80,9 +80,9 @@ class LinuxIdentity:
     def files(self, payload: Path | None) -> Iterator[File]:
         return instance_files(replace(self.answer, time=time.time()), self.host_key, payload)
 
-    def connect(self, machine: Machine, agent: ChannelGuest | None, *, boot_id: str, deadline: Deadline) -> Guest:
+    def connect(self, machine: Machine, agent: Resident | None, *, boot_id: str, deadline: Deadline) -> Guest:
         """By the agent's channel where there is one, else by SSH."""
-        if agent:
+        if isinstance(agent, ChannelGuest):
             return agent
         if Capability.guest_channel in machine.capabilities:
             guest = ChannelGuest(machine.channel(), environment={**ENVIRONMENT, "LANG": self.answer.locale})

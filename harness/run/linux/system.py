@@ -16,7 +16,7 @@ from harness.run.collect import OFFLINE, collect
 from harness.run.freeze import AgentFreezePoint
 from harness.run.linux.execute import LinuxExecutor
 from harness.run.linux.identity import LinuxIdentity
-from harness.run.system import Mask
+from harness.run.system import Greeting, Mask
 
 if TYPE_CHECKING:
     from harness.image.recipe import Image, Recipe
@@ -38,7 +38,7 @@ class LinuxSystem:
     ) -> LinuxIdentity:
         return LinuxIdentity.new(request, token, nic, payload=payload, await_ssh=not has_channel)
 
-    def freeze_point(self, recipe: Recipe) -> AgentFreezePoint:
+    def freeze_point(self, image: Image, nic: Nic) -> Greeting:
         return AgentFreezePoint({**ENVIRONMENT, "LANG": LOCALE})
 
     def executor(self, recipe: Recipe) -> LinuxExecutor:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
+from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
 from harness.guest.winrm import WinRmGuest
 from harness.machine.protocol import Machine, Nic
@@ -26,9 +27,10 @@ from harness.run.windows.readback import read_back
 from harness.run.windows.unattend import answer_file, encode_password, render, secrets_of
 
 if TYPE_CHECKING:
-    from harness.guest.channel import ChannelGuest, File
+    from harness.guest.channel import File
     from harness.image.recipe import Image
     from harness.run.request import MachineRequest
+    from harness.run.system import Resident
 
 SETTINGS = "C:\\ProgramData\\VMRole\\configuration-settings.json"
 """Where programs in the guest find the values of the service configuration's settings: one JSON object."""
@@ -95,9 +97,9 @@ class WindowsIdentity:
     def files(self, payload: Path | None) -> Iterator[File]:
         return instance_files(replace(self.answer, time=time.time()), self.unattend, self.winrm, payload)
 
-    def connect(self, machine: Machine, agent: ChannelGuest | None, *, boot_id: str, deadline: Deadline) -> Guest:
+    def connect(self, machine: Machine, agent: Resident | None, *, boot_id: str, deadline: Deadline) -> Guest:
         """By WinRM, as real Windows is: the stand-in's channel is for its instance data only."""
-        if agent:
+        if isinstance(agent, ChannelGuest):
             agent.close()
         return self._winrm(machine, deadline, boot_id=boot_id, restarted=_announced(machine, boot_id))
 

@@ -37,8 +37,8 @@ class WindowsSystem:
     ) -> WindowsIdentity:
         return WindowsIdentity.new(request, image, token, nic, payload=payload)
 
-    def freeze_point(self, recipe: Recipe) -> StandInFreezePoint:
-        return StandInFreezePoint(recipe.warm)
+    def freeze_point(self, image: Image, nic: Nic) -> StandInFreezePoint:
+        return StandInFreezePoint(image.recipe.warm)
 
     def executor(self, recipe: Recipe) -> WindowsExecutor:
         return WindowsExecutor.of(recipe)

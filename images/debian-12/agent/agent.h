@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guest's side of docs/instance-medium.md: one static program with three faces (main.c). */
+/* The guest's side of docs/instance-medium.md: one static program with several faces (main.c). */
 #ifndef VMROLE_AGENT_H
 #define VMROLE_AGENT_H
 
@@ -107,11 +107,15 @@ void make_spares(unsigned long megabytes, int count);     /* for local resources
 bool has_partner(void);
 void ask_partner(const char *what, const char *folder);   /* returns when it is done */
 
-/* The three faces. */
+/* The faces. */
 _Noreturn void initramfs(void);                           /* initramfs.c */
 _Noreturn void resident(void);                            /* resident.c */
 _Noreturn void components_specialize(void);               /* components.c; the medium is mounted */
 _Noreturn void components_restore(void);
+/* Without an agent: started by cloud-init from the medium, over ssh in a fork, by their unit at later boots. They return. */
+void components_install(void);
+void components_identify(void);
+void components_boot(void);
 extern const char *instance_data;                         /* the folder of the instance data: the medium, or INSTANCE */
 void specialize_received(void);                           /* from INSTANCE; the clock of a fork stood still */
 

@@ -5,10 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define UNIT "vmrole-components.service"
 
 enum { SSH_PORT = 22, PATIENCE_MS = 120000, STEP_MS = 10 };
 
@@ -79,7 +82,8 @@ static void specialize(struct answer *answer, bool stood_still)
 	set_administrator(answer);
 	set_identity(answer);
 	set_settings(answer);
-	set_network(answer);
+	if (answer->nic_count) /* else somebody else has set it up */
+		set_network(answer);
 	if (answer->await_ssh)
 		start_ssh();
 	if (alone)
@@ -140,4 +144,63 @@ void components_restore(void)
 	announce_ready(&answer);
 	notify_ready();
 	serve(&answer);
+}
+
+/* An ssh server that runs already takes the new key. Where it is not called so it reads the key with each connection. */
+static void reload_ssh(void)
+{
+	char *text = read_file("/run/sshd.pid", 32, NULL);
+	long pid = text ? strtol(text, NULL, 10) : 0;
+	free(text);
+	if (pid > 1)
+		kill((pid_t)pid, SIGHUP);
+}
+
+static void write_unit(void)
+{
+	make_folder("/etc/systemd/system/multi-user.target.wants", 0755);
+	write_text("/etc/systemd/system/" UNIT, 0644,
+		   "[Unit]\nDescription=VM Role integration components\nAfter=local-fs.target\n\n"
+		   "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
+		   "ExecStart=" COMPONENTS "/%s/" COMPONENTS_PROGRAM " boot\n\n"
+		   "[Install]\nWantedBy=multi-user.target\n",
+		   COMPONENTS_VERSION);
+	link_symbolic("/etc/systemd/system/" UNIT, "/etc/systemd/system/multi-user.target.wants/" UNIT);
+	/* Its medium goes away, and without one it would make another machine of this one at the next boot. */
+	make_folder("/etc/cloud", 0755);
+	write_text("/etc/cloud/cloud-init.disabled", 0644, "%s", "");
+}
+
+void components_install(void)
+{
+	static struct answer answer;
+	make_folder(RUNTIME, 0700);
+	specialize(&answer, false);
+	write_unit();
+	medium_unmount();
+	reload_ssh();
+	conclude(&answer);
+}
+
+void components_identify(void)
+{
+	static struct answer answer;
+	instance_data = INSTANCE;
+	specialize(&answer, true);
+	remove_tree(INSTANCE);
+	reload_ssh();
+	conclude(&answer);
+}
+
+void components_boot(void)
+{
+	static struct answer answer;
+	make_folder(RUNTIME, 0700);
+	if (exists(READY) || !exists(STATE_INSTANCE))
+		return;
+	read_answer(STATE_INSTANCE, &answer);
+	mount_resources(&answer);
+	if (answer.await_ssh)
+		await_ssh();
+	announce_ready(&answer);
 }

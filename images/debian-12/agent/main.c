@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One program, three faces: /init of the initramfs, the resident agent, the integration components. */
+/* One program, four faces: /init of the initramfs, the resident agent, the integration components, and these in a guest
+ * that has no agent, where cloud-init installs them. */
 #include "agent.h"
 
 #include <stdlib.h>
@@ -24,12 +25,25 @@ int main(int argc, char **argv)
 		make_spares(strtoul(argv[2], NULL, 10), atoi(argv[3]));
 		return 0;
 	}
+	if (argc == 2 && strcmp(argv[1], "install") == 0) {
+		components_install();
+		return 0;
+	}
+	if (argc == 2 && strcmp(argv[1], "identify") == 0) {
+		components_identify();
+		return 0;
+	}
+	if (argc == 2 && strcmp(argv[1], "boot") == 0) {
+		components_boot();
+		return 0;
+	}
 	if (argc == 2 && strcmp(argv[1], "renew") == 0) {
 		renew();
 		return 0;
 	}
 	if (argc > 1) {
-		fprintf(stderr, "usage: %s [specialize|restore|spare MEGABYTES COUNT|renew|--version]\n", argv[0]);
+		fprintf(stderr, "usage: %s [specialize|restore|install|identify|boot|spare MEGABYTES COUNT|renew|--version]\n",
+			argv[0]);
 		return 2;
 	}
 	resident();

@@ -93,18 +93,25 @@ void set_network(const struct answer *answer)
 	write_text("/etc/resolv.conf", 0644, "%s", servers);
 }
 
-/* /proc/net/tcp says so without opening a connection, which would cost sshd a process. 0A is LISTEN. */
-bool port_listens(unsigned short port)
+static bool listens_in(const char *path, const char *format, unsigned short port)
 {
 	char line[256];
 	bool found = false;
-	FILE *table = fopen("/proc/net/tcp", "re");
+	FILE *table = fopen(path, "re");
 	while (table && !found && fgets(line, sizeof line, table)) {
 		unsigned local, state;
-		if (sscanf(line, "%*d: %*8x:%4x %*8x:%*4x %2x", &local, &state) == 2)
+		if (sscanf(line, format, &local, &state) == 2)
 			found = local == port && state == 0x0a;
 	}
 	if (table)
 		fclose(table);
 	return found;
+}
+
+/* /proc/net/tcp says so without opening a connection, which would cost sshd a process. 0A is LISTEN. A socket that is
+ * listened on for both protocols is in the other table only. */
+bool port_listens(unsigned short port)
+{
+	return listens_in("/proc/net/tcp", "%*d: %*8x:%4x %*8x:%*4x %2x", port) ||
+	       listens_in("/proc/net/tcp6", "%*d: %*32[0-9A-F]:%4x %*32[0-9A-F]:%*4x %2x", port);
 }

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cloud images: a disk with a boot loader of its own and cloud-init, and nothing of ours in it."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.run.instance import make_ssh_keypair
+from harness.run.linux.cloud import seed
+from tests.conftest import REPOSITORY, SAMPLES, inventory, vmrole
+from tests.image.cloud import cloud_image
+
+NAME = "test-cloud"
+
+
+@pytest.fixture(scope="module")
+def cloud() -> str:
+    """The name of the image, which is built and added first if the cache lacks it."""
+    disk = cloud_image(deadline=Deadline(900))
+    with disk.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    images = vmrole("images", "list", "--json").json["images"]
+    if not any((image["name"], image["key"]) == (NAME, digest[:16]) and image["current"] for image in images):
+        added = vmrole("images", "add", NAME, disk, "--sha256", digest, timeout=600)
+        assert (added.code, digest[:16] in added.stdout) == (0, True), added.stderr
+    return NAME
+
+
+@pytest.mark.vm
+@pytest.mark.slow
+def test_a_role_on_a_cloud_image(cloud: str, tmp_path: Path, state_folder: Path) -> None:
+    before = inventory(state_folder)
+    ran = vmrole(
+        "run", SAMPLES / "hello-linux", "--image", cloud, "-p", "Greeting=Hello cloud", "--local-resource", "Data=20",
+        "--computer-name", "CLOUD-#", "--output", tmp_path / "out", "--json", timeout=900,
+    )  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    assert ran.json["verdict"] == "succeeded"
+    assert ran.json["forked"], ran.json["fork_reason"]
+    (instance,) = ran.json["instances"]
+    assert [step["outcome"] for step in instance["steps"]] == ["succeeded", "succeeded"]
+    assert "Hello cloud" in instance["steps"][0]["stdout"]
+    seen = {item["name"]: item for item in instance["specialization"]}
+    assert all(item["ok"] for item in seen.values()), seen
+    assert seen["computer-name"]["observed"] == "CLOUD-1"
+    assert inventory(state_folder) == before
+
+
+@pytest.mark.vm
+@pytest.mark.slow
+def test_forks_are_machines_of_their_own(cloud: str) -> None:
+    script = (
+        "cat /etc/machine-id /etc/ssh/ssh_host_ed25519_key.pub /root/.ssh/authorized_keys /proc/sys/kernel/hostname; "
+        "grep ^root: /etc/shadow; head -c 16 /dev/urandom | od -An -tx1"
+    )
+    told = [vmrole("exec", "--image", cloud, "--", "sh", "-c", script, timeout=600) for _ in range(2)]
+    assert [ran.code for ran in told] == [0, 0], told
+    one, other = (ran.stdout.splitlines() for ran in told)
+    assert len(one) == len(other) == 6
+    assert not set(one) & set(other)
+
+
+@pytest.mark.vm
+@pytest.mark.slow
+def test_scenarios_run_on_it(cloud: str, tmp_path: Path) -> None:
+    """Certificates, a restart, local resources that are there after it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "scenarios/test_samples.py",
+         "-k", "test_hello_linux", f"--vmrole-image={cloud}", f"--vmrole-output={tmp_path}"],
+        cwd=REPOSITORY, check=False, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "1 passed" in done.stdout
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, directory=str(tmp_path))  # type: ignore[arg-type]
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        listening.shutdown()
+
+
+def test_an_image_from_an_address(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMROLE_CACHE_DIR", str(tmp_path / "cache"))
+    raw = tmp_path / "small.raw"
+    raw.write_bytes(b"\x33\xc0".ljust(510, b"\0") + b"\x55\xaa" + bytes(2 << 20))
+    subprocess.run(["qemu-img", "convert", "-O", "qcow2", raw, tmp_path / "small.qcow2"], check=True)
+    digest = hashlib.sha256((tmp_path / "small.qcow2").read_bytes()).hexdigest()
+    url = f"{server}/small.qcow2"
+    assert "--sha256" in vmrole("images", "add", "mine", url).stderr
+    wrong = vmrole("images", "add", "mine", url, "--sha256", "0" * 64)
+    assert (wrong.code, digest in wrong.stderr) == (2, True)
+    gone = vmrole("images", "add", "mine", f"{server}/gone.qcow2", "--sha256", digest)
+    assert (gone.code, "nothing at" in gone.stderr) == (2, True)
+    assert vmrole("exec", "--image", "mine", "--", "true").code == 125
+    added = vmrole("images", "add", "mine", url, "--sha256", digest, "--json")
+    assert (added.code, added.json["image"]) == (0, {"name": "mine", "key": digest[:16]}), added.stderr
+    listed = vmrole("images", "list", "--json").json["images"]
+    assert [(image["name"], image["current"]) for image in listed] == [("mine", True)]
+    assert not list((tmp_path / "cache/downloads").iterdir())
+    assert vmrole("images", "remove", "mine").code == 0
+    assert "mine" not in vmrole("images", "list").stdout
+
+
+@pytest.mark.parametrize("name", ["Upper", "../up", "", 'quo"te', "new\nline"])
+def test_names_that_are_none(name: str, tmp_path: Path) -> None:
+    done = vmrole("images", "add", name, tmp_path / "x.raw")
+    assert (done.code, "cannot be the name of an image" in done.stderr) == (2, True), done.stderr
+
+
+def test_disks_that_lead_elsewhere(tmp_path: Path) -> None:
+    disk = tmp_path / "outside.qcow2"
+    elsewhere = f"data_file={tmp_path}/secret.raw,data_file_raw=on"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", elsewhere, str(disk), "4M"], check=True)
+    done = vmrole("images", "add", "outside", disk)
+    assert (done.code, "keeps its content in another file" in done.stderr) == (2, True), done.stderr
+
+
+def test_the_seed_is_what_cloud_init_takes() -> None:
+    files = seed("abc123", "WEB-1", make_ssh_keypair(), None)
+    assert sorted(files) == ["meta-data", "user-data"]
+    assert files["user-data"].startswith(b"#cloud-config\n")
+    assert b"WEB-1" in files["meta-data"]
