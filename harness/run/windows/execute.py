@@ -205,9 +205,7 @@ class WindowsExecutor:
             raise error from None
         if guest.last_boot == before:
             raise error
-        said = (
-            "it restarted the guest itself, which is the end of a step; a reboot exit code or AlwaysReboot would tell"
-        )
+        said = "the guest restarted while it ran, which ended it; a reboot exit code or AlwaysReboot does that in order"
         return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), said)
 
 
