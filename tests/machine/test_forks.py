@@ -22,12 +22,12 @@ from harness.guest.command import ENVIRONMENT
 from harness.machine.protocol import Machine
 from harness.machine.qemu.driver import LibvirtHypervisor
 from harness.machine.templates import Template, TemplateStore
-from harness.run import deploy as deploying
 from harness.run import freeze
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
 from harness.run.freeze import AgentFreezePoint
 from harness.run.host import find_image, hypervisor
+from harness.run.linux import system
 from harness.run.request import MachineRequest
 from tests.conftest import VMROLE, inventory, vmrole
 
@@ -134,7 +134,7 @@ def test_a_fork_that_never_answers(
 ) -> None:
     """Its template is thrown away, another one is made; when that is no better it boots, and says why."""
     monkeypatch.setattr(freeze, "_GREET_SECONDS", 2.0)
-    monkeypatch.setattr(deploying, "AgentFreezePoint", _Silent)
+    monkeypatch.setattr(system, "AgentFreezePoint", _Silent)
     with forks(memory_mb=384) as machine:
         assert not machine.machine.origin.forked
         assert "the fork did not work" in machine.machine.origin.reason
