@@ -89,7 +89,7 @@ def whole_processes(folder: Path) -> list[Row]:
     return rows
 
 
-def machines(folder: Path) -> list[Row]:
+def machines() -> list[Row]:
     """What a test waits for in one process."""
     with place(IMAGE) as here:
         for size in SIZES:
@@ -103,8 +103,7 @@ def machines(folder: Path) -> list[Row]:
         )
         saved: list[tuple[float, float]] = []
         for number in range(ROUNDS):
-            (folder / f"checkpoint-{number}").mkdir()
-            saved.append(here.checkpoint(folder / f"checkpoint-{number}"))
+            saved.append(here.checkpoint(f"bench-{number}"))
     rows = [row("fork in one process, to the end of its first command", seen["first"])]
     for size in SIZES:
         baseline = seen[f"fork_{SIZES[0]}"] if size != SIZES[0] else None
@@ -166,7 +165,7 @@ def main() -> None:
         # Not below the other one, through which the account that QEMU runs under cannot pass.
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vms-", dir="/tmp")))
         os.environ["VMROLE_STATE_DIR"] = str(state)
-        rows = whole_processes(folder) + machines(folder) + sessions(folder) + windows_guests(folder)
+        rows = whole_processes(folder) + machines() + sessions(folder) + windows_guests(folder)
         rows += packages.measure(ROUNDS)
         subprocess.run([VMROLE, "sweep", "--kept"], check=True, capture_output=True)
         show(rows)

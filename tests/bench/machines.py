@@ -12,7 +12,6 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.image.recipe import Image
-from harness.machine.checkpoints import Recording
 from harness.machine.qemu.driver import LibvirtHypervisor
 from harness.machine.qemu.machine import LibvirtMachine
 from harness.run.deploy import Deployed, deploy
@@ -77,18 +76,17 @@ class Place:
             machines = [stack.enter_context(self.machine()).machine for _ in range(MANY)]
             return sum(m.memory_size for m in machines if isinstance(m, LibvirtMachine)) / (1 << 20)
 
-    def checkpoint(self, folder: Path) -> tuple[float, float]:
+    def checkpoint(self, run: str) -> tuple[float, float]:
         """Seconds that a guest stands still at a checkpoint after a step that dirtied 50 MB, and seconds from the start
         of going on from it to the end of the first command there."""
         bus = EventBus()
         request = MachineRequest(self.image.recipe.name)
-        with self.machine() as machine:
-            recording = Recording(folder)
+        with self.machine() as machine, self.driver.recording(machine.machine.name) as recording:
             script = f"head -c {_DIRTY_MB * 1_000_000} /dev/urandom >/dev/shm/dirty"
             machine.guest.run(["sh", "-c", script], deadline=Deadline(120))
             paused = recording.take(machine.machine, "step")
             assert paused is not None
-            kept = recording.keep(folder.name, facts_of(machine))
+            kept = recording.keep(run, facts_of(machine))
         assert kept is not None
         began = time.monotonic()
         with resume(self.driver, self.image, request, Resume(kept, "step"), bus, deadline=Deadline(120)) as again:
