@@ -14,7 +14,7 @@ from harness.run.boot import await_stage
 from harness.run.request import DIAGNOSTICS
 
 _GREET_SECONDS = 20.0
-_AGENT = "/usr/lib/vmrole/agent"
+AGENT = "/usr/lib/vmrole/agent"
 _WARM = (
     # What specialization, read-back, steps and collecting will start: in the page cache once for all forks.
     "cat /usr/sbin/mkfs.ext4 /usr/bin/openssl /usr/bin/tar /usr/bin/stat /usr/bin/sha256sum /usr/bin/date "
@@ -51,7 +51,7 @@ class AgentFreezePoint:
             # Ends with another code when a unit failed, which is not for us to judge.
             guest.run(["systemctl", "is-system-running", "--wait"], deadline=deadline)
             # For as many local resources of the default size as a run usually has.
-            guest.run([_AGENT, "spare", str(DIAGNOSTICS.size_mb), "3"], deadline=deadline)
+            guest.run([AGENT, "spare", str(DIAGNOSTICS.size_mb), "3"], deadline=deadline)
             guest.run(["sh", "-c", _WARM], deadline=deadline)
 
     def greet(self, machine: Machine, *, deadline: Deadline) -> None:

@@ -29,6 +29,7 @@ from harness.plan.step import Plan
 from harness.run.answer import Answer
 from harness.run.deploy import Deployed, network_card
 from harness.run.events import EventBus, MachineChosen, SpecializationRead
+from harness.run.freeze import AGENT
 from harness.run.instance import SshKeyPair
 from harness.run.linux.identity import PAYLOAD, LinuxIdentity
 from harness.run.readback import Observation
@@ -36,7 +37,6 @@ from harness.run.request import MachineRequest, Resume, RunRequest
 from harness.run.result import CertificateResult, ImageFacts, InstanceResult, LocalResourceResult
 from harness.run.system import system_of
 
-AGENT = "/usr/lib/vmrole/agent"
 _ANSWER_SECONDS = 30.0
 _TOLD = 5
 

@@ -70,7 +70,7 @@ class WinRmCertificate:
         text = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode("ascii")
-        return [text, *(line for line in text.splitlines() if len(line) > 30)]
+        return [text]
 
     def pfx(self, password: str) -> bytes:
         return _pfx(self.key, self.certificate, password)
