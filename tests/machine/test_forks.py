@@ -133,6 +133,7 @@ def test_a_fork_that_never_answers(
     forks: Callable[..., Deploying], image: str, monkeypatch: pytest.MonkeyPatch, state_folder: Path
 ) -> None:
     """Its template is thrown away, another one is made; when that is no better it boots, and says why."""
+    _discard(384)
     monkeypatch.setattr(freeze, "_GREET_SECONDS", 2.0)
     monkeypatch.setattr(system, "AgentFreezePoint", _Silent)
     with forks(memory_mb=384) as machine:
@@ -144,11 +145,17 @@ def test_a_fork_that_never_answers(
         assert machine.machine.origin.forked, machine.machine.origin.reason
 
 
+def _discard(memory_mb: int) -> None:
+    """The cache may be one that had tests before."""
+    store = TemplateStore.of_user()
+    for template in store.all():
+        if template.memory_mb == memory_mb:
+            store.discard(template.key)
+
+
 def test_two_processes_make_one_template(image: str, state_folder: Path) -> None:
     before = inventory(state_folder)
-    for template in TemplateStore.of_user().all():
-        if template.memory_mb == 320:
-            TemplateStore.of_user().discard(template.key)
+    _discard(320)
     argv: list[str | Path] = [VMROLE, "exec", "--image", image, "--memory", "320", "--json", "--", "true"]
     both = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     told = [json.loads(process.communicate(timeout=240)[0])["fork_reason"] for process in both]
@@ -160,9 +167,7 @@ def test_two_processes_make_one_template(image: str, state_folder: Path) -> None
 def test_killed_while_a_template_is_made(image: str, state_folder: Path, moment: float) -> None:
     """SIGKILL at any moment: there is a whole template or none, and sweep finds the rest."""
     store = TemplateStore.of_user()
-    for template in store.all():
-        if template.memory_mb == 256:
-            store.discard(template.key)
+    _discard(256)
     before = inventory(state_folder)
     process = subprocess.Popen(
         [VMROLE, "exec", "--image", image, "--memory", "256", "--", "sleep", "100"],
