@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import shutil
@@ -25,6 +26,11 @@ from harness.run.linux.identity import LinuxIdentity
 VMROLE = Path(sys.executable).parent / "vmrole"
 REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "scenarios/samples"
+
+
+def pytest_unconfigure() -> None:
+    """A process that does not end after its last test shows where it hangs, and fails, instead of hanging for ever."""
+    faulthandler.dump_traceback_later(120, exit=True, file=2)
 
 
 @pytest.fixture(scope="session", autouse=True)
