@@ -16,11 +16,8 @@ from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostE
 from harness.guest.command import describe
 from harness.guest.protocol import MAX_OUTPUT, GuestResult
 from harness.guest.winrm_client import Access, Client, ShellGoneError, check_environment
-from harness.guest.wintext import decode, join_arguments
+from harness.guest.wintext import GUEST, HELPER, decode, join_arguments
 
-READY_PATH = "C:\\ProgramData\\VMRole\\ready"
-HELPER = "C:\\Program Files\\VMRole\\vmrole-run.exe"
-"""Installed by the integration components (docs/windows-guest.md)."""
 MAX_PUT = 8 * 1024 * 1024
 """Bytes that are sent over WinRM: it is slow, and payloads go on the instance medium."""
 _END_SECONDS = 15.0
@@ -282,8 +279,8 @@ class WinRmGuest:
         return done.stdout
 
     def boot_id(self, *, deadline: Deadline) -> str:
-        """What the ready marker of this boot says."""
-        done = self.run(["cmd.exe", "/c", "type", READY_PATH], deadline=deadline, max_output=1024)
+        """What the ready marker of this boot says; one that a boot before left behind does not count."""
+        done = self.run([GUEST, "ready"], deadline=deadline, max_output=1024)
         words = decode(done.stdout).split()
         if done.exit_code != 0 or len(words) < 3:
             raise GuestError("the guest does not tell its boot id: it has no ready marker")
@@ -291,7 +288,7 @@ class WinRmGuest:
 
     def reboot(self, *, deadline: Deadline) -> str:
         """See protocol.Guest: another boot id, and the ready marker of that boot, or GuestNotReadyError."""
-        before = self._boot_id or self.boot_id(deadline=deadline)
+        before = self._boot_now(deadline)
         # The answer may be lost with the boot.
         with contextlib.suppress(GuestLostError):
             asked = self.run(["shutdown.exe", "/r", "/t", "0", "/f"], deadline=deadline.within(30.0))
@@ -312,6 +309,17 @@ class WinRmGuest:
                 awaited="the ready marker of the new boot",
                 console=error.console,
             ) from None
+
+    def _boot_now(self, deadline: Deadline) -> str:
+        """The boot that is to be left: not the one heard of last, if a restart came to its end unnoticed."""
+        try:
+            self._boot_id = self.boot_id(deadline=deadline.within(30.0))
+        except GuestLostError:  # it is on its way already
+            if not self._boot_id:
+                raise
+        except GuestError:
+            self.reconnect(deadline=deadline)
+        return self._boot_id
 
     def _asked_until_restarted(self, before: str, deadline: Deadline) -> str:
         while True:

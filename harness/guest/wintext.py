@@ -6,6 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+GUEST = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
+"""What the integration components install: specialization, read-back, the ready marker (docs/windows-guest.md)."""
+HELPER = "C:\\Program Files\\VMRole\\vmrole-run.exe"
+"""Beside it, for the harness alone: starts steps, moves files."""
+
 _CLIXML = b"#< CLIXML"
 _CODED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _MESSAGE = re.compile(r'<S S="([A-Za-z]+)">(.*?)</S>', re.DOTALL)

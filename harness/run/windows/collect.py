@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.protocol import Guest
-from harness.guest.winrm import HELPER
-from harness.guest.wintext import decode
+from harness.guest.wintext import HELPER, decode
 from harness.run.collect import MAX_ALL, MAX_FILE, SECONDS, take_archive, write_index
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, VmRoleError
 from harness.guest.protocol import MAX_OUTPUT, Guest, GuestResult
-from harness.guest.winrm import HELPER, WinRmGuest
-from harness.guest.wintext import decode, without_clixml
+from harness.guest.winrm import WinRmGuest
+from harness.guest.wintext import HELPER, decode, without_clixml
 from harness.plan import Plan, Step
 from harness.plan.step import Kind
 from harness.run.result import Outcome

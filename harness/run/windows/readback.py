@@ -9,11 +9,10 @@ import time
 from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.protocol import Guest
-from harness.guest.wintext import decode
+from harness.guest.wintext import GUEST, decode
 from harness.run.readback import Observation, Told, shown
 from harness.run.windows.answer import LOCALE, WindowsAnswer
 
-GUEST = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
 _MAX_OUTPUT = 1024 * 1024
 _MEBIBYTE = 1024 * 1024
 _LANGUAGE = "0409"

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from lxml import etree
 
 from harness.errors import HarnessError, UsageError
+from harness.guest.wintext import GUEST
 
 NAMESPACE: Final = "urn:schemas-microsoft-com:unattend"
 _WCM: Final = "http://schemas.microsoft.com/WMIConfig/2002/State"
@@ -34,7 +35,6 @@ DEPLOYMENT: Final = "Microsoft-Windows-Deployment"
 Pass = Literal["specialize", "oobeSystem"]
 _PASSES: Final = ("windowsPE", "offlineServicing", "generalize", "specialize", "auditSystem", "auditUser", "oobeSystem")
 
-GUEST: Final = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
 _MSI: Final = "WaIntegrationComponents-x64.msi"
 _DRIVES: Final = "D E F G H I J K L"
 """Where Windows puts the instance medium: behind its disks, of which there are a few."""

@@ -86,8 +86,8 @@ bool on_stand_in(void);
 void ask_stand_in(const char *const words[], int count); /* fails when it refuses */
 
 /* marker.c */
-char *boot_id(void);
 void announce_ready(const struct answer *answer);
+char *read_ready(void); /* the marker, NULL while this boot has none */
 
 /* read_back.c, service.c */
 void read_back(void);

@@ -40,6 +40,14 @@ static void specialize(const wchar_t *medium)
 	announce_ready(&answer);
 }
 
+static void print_ready(void)
+{
+	const char *marker = read_ready();
+	if (!marker)
+		fail("this boot has no ready marker");
+	puts(marker);
+}
+
 int wmain(int argc, wchar_t **argv)
 {
 	const char *command = argc > 1 ? narrow(argv[1]) : "";
@@ -47,11 +55,13 @@ int wmain(int argc, wchar_t **argv)
 		specialize(argc == 3 ? argv[2] : NULL);
 	else if (strcmp(command, "read-back") == 0 && argc == 2)
 		read_back();
+	else if (strcmp(command, "ready") == 0 && argc == 2)
+		print_ready();
 	else if (strcmp(command, "version") == 0 && argc == 2)
 		puts(COMPONENTS_VERSION);
 	else if (strcmp(command, "service") == 0 && argc == 2)
 		return run_service();
 	else
-		fail("usage: vmrole-guest specialize [FOLDER] | read-back | version | service");
+		fail("usage: vmrole-guest specialize [FOLDER] | read-back | ready | version | service");
 	return 0;
 }

@@ -9,13 +9,21 @@
 #define BOOT REGISTRY L"\\Boot"
 
 /* Another one at each boot: a key that Windows forgets at shutdown keeps it. */
-char *boot_id(void)
+static char *kept_boot_id(void)
 {
 	wchar_t id[64];
 	DWORD size = sizeof id;
-	HKEY key;
 	if (RegGetValueW(HKEY_LOCAL_MACHINE, BOOT, L"Id", RRF_RT_REG_SZ, NULL, id, &size) == ERROR_SUCCESS)
 		return narrow(id);
+	return NULL;
+}
+
+static char *boot_id(void)
+{
+	HKEY key;
+	char *kept = kept_boot_id();
+	if (kept)
+		return kept;
 	UUID uuid;
 	UuidCreate(&uuid);
 	char *text = format("%08lx-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", uuid.Data1, uuid.Data2, uuid.Data3,
@@ -37,4 +45,15 @@ void announce_ready(const struct answer *answer)
 	char *boot = boot_id(), *line = format("%s %s %s\n", answer->instance, COMPONENTS_VERSION, boot);
 	write_file(READY, line, strlen(line));
 	stage(format("ready %s %s", answer->instance, boot));
+}
+
+/* A machine that lost its power still has the marker of the boot before. */
+char *read_ready(void)
+{
+	char *marker = read_file(READY, 4096, NULL), *boot = kept_boot_id();
+	if (!marker || !boot)
+		return NULL;
+	marker[strcspn(marker, "\r\n")] = 0;
+	const char *last = strrchr(marker, ' ');
+	return last && strcmp(last + 1, boot) == 0 ? marker : NULL;
 }

@@ -113,11 +113,9 @@ static void parts(const struct answer *answer)
 void read_back(void)
 {
 	struct answer answer;
-	char *marker = read_file(READY, 4096, NULL);
-	if (marker) {
-		marker[strcspn(marker, "\r\n")] = 0;
+	char *marker = read_ready();
+	if (marker)
 		print("marker", marker);
-	}
 	print("stand-in", on_stand_in() ? "yes" : "no");
 	names();
 	times();
