@@ -31,6 +31,8 @@ SETTINGS = "/var/lib/vmrole/configuration-settings.json"
 """Where programs in the guest find the values of the service configuration's settings: one JSON object, for root."""
 
 PAYLOAD = "/var/lib/vmrole/payload"
+RECYCLE = "/var/lib/vmrole/recycle"
+"""Names of local resources, a line each, that the guest's next boot empties (docs/instance-medium.md)."""
 _SSH = 22
 
 
@@ -117,6 +119,12 @@ class LinuxIdentity:
             ),
             tuple(LocalResourceResult(r.name, f"/resources/{r.name}", r.size_mb) for r in answer.local_resources),
         )
+
+    def recycle(self, guest: Guest, *, deadline: Deadline) -> str:
+        names = [resource.name for resource in self.answer.local_resources if resource.clean]
+        if names:
+            guest.put("".join(f"{name}\n" for name in names).encode(), RECYCLE, deadline=deadline)
+        return guest.reboot(deadline=deadline)
 
     def access(self, machine: Machine) -> dict[str, str | int]:
         host, port = machine.endpoint(_SSH)
