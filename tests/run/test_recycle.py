@@ -32,7 +32,7 @@ echo x >read-only/file; chmod 0400 read-only/file; chmod 0500 read-only
 echo x >immutable; chattr +i immutable; chattr +i read-only
 touch "$(printf 'new\nline')" "$(printf '\033[31m')" -- -rf ' ' '*'; mkfifo pipe
 mkdir mounted; mount -t tmpfs none mounted; touch mounted/file; mount --bind /outside deep/deep/deep
-d=.; for n in $(seq 300); do mkdir $d/level; d=$d/level; done
+mkdir -p $(printf 'level/%.0s' $(seq 200))
 chown 0:4 .; chmod 2750 .
 """
 
