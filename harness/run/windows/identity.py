@@ -22,7 +22,7 @@ from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import computer_name, random_password
 from harness.run.boot import await_stage
 from harness.run.medium import write_iso
-from harness.run.readback import shown
+from harness.run.readback import Components, shown
 from harness.run.result import CertificateResult, LocalResourceResult
 from harness.run.system import Specialization
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
@@ -49,8 +49,7 @@ class WindowsIdentity:
     password: str = field(repr=False)
     unattend: bytes = field(repr=False)
     winrm: WinRmCertificate
-    components: str
-    """The version of the integration components that the guest must have."""
+    components: Components
     stand_in: bool
     secrets: list[str] = field(repr=False)
 
@@ -73,8 +72,9 @@ class WindowsIdentity:
             local_resources=request.all_local_resources,
             payload=PAYLOAD_FOLDER if payload else None,
         )
-        version = (image.components / "VERSION").read_text("utf-8").strip()
-        file = answer_file(name, password, stand_in=image.recipe.stand_in, install=image.components_version != version)
+        components = Components(image.wanted_components, image.components_version)
+        install = components.of_image != components.wanted
+        file = answer_file(name, password, stand_in=image.recipe.stand_in, install=install)
         shown = [encode_password(password, "AdministratorPassword"), encode_password(password, "Password")]
         own = secrets_of(request.answer_file) if request.answer_file else []
         return cls(
@@ -82,7 +82,7 @@ class WindowsIdentity:
             password,
             render(file, request.answer_file),
             winrm,
-            version,
+            components,
             image.recipe.stand_in,
             [password, pfx_password, *shown, *winrm.secrets, *own],
         )
