@@ -29,8 +29,8 @@ _MACHINE = [
     click.option("--certificate", "certificates", multiple=True, metavar="FILE[:STORE]",
                  help="Certificate to install (PFX, or PEM with its key); store My unless named."),
     click.option("--certificate-password-file", type=click.Path(path_type=Path), help="Password of PFX files."),
-    click.option("--local-resource", "local_resources", multiple=True, metavar="NAME[=MB]",
-                 help="Local resource to create, 100 MB unless sized."),
+    click.option("--local-resource", "local_resources", multiple=True, metavar="NAME[=MB][:keep]",
+                 help="Local resource to create, 100 MB unless sized; with :keep a recycle does not empty it."),
     click.option("--computer-name", metavar="PATTERN", help="Name of the machine; # is its number, * random."),
     click.option("--admin-password-file", type=click.Path(path_type=Path),
                  help="Administrator password; random otherwise."),
@@ -203,12 +203,12 @@ def placed(loaded: list[Certificate], service: Service) -> list[Certificate]:
 
 
 def wanted_resources(service: Service, given: tuple[LocalResource, ...]) -> list[LocalResource]:
-    """The definition's local resources but those that --local-resource gives another size."""
+    """The definition's local resources but those that --local-resource takes the place of."""
     from harness.run.answer import LocalResource
 
     names = {resource.name.casefold() for resource in given}
     wanted = service.local_resources
-    return [LocalResource(item.name, item.size_mb) for item in wanted if item.name.casefold() not in names]
+    return [LocalResource(item.name, item.size_mb, item.clean) for item in wanted if item.name.casefold() not in names]
 
 
 def read_answer_file(path: Path, os: str) -> bytes:

@@ -81,3 +81,8 @@ class Image:
     """What it contains, 'name=version'."""
     uefi: bool = False
     """Whether it starts with UEFI and not with a BIOS."""
+
+    @property
+    def wanted_components(self) -> str:
+        """Version of the integration components of the harness: what every machine is to have."""
+        return (self.components / "VERSION").read_text("utf-8").strip()

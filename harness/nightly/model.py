@@ -63,7 +63,7 @@ class PackageEntry(_Options):
     external_payload: list[str] = Field(default=[], description="Folders or addresses of missing payload.")
     certificates: list[str] = Field(default=[], description="FILE[:STORE]")
     certificate_password_file: str | None = Field(None, description="Password of PFX files.")
-    local_resources: list[str] = Field(default=[], description="NAME[=MB]")
+    local_resources: list[str] = Field(default=[], description="NAME[=MB][:keep]")
     service_definition: str | None = Field(None, description="X.csdef")
     service_configuration: str | None = Field(None, description="X.cscfg")
     service_role: str | None = Field(None, description="The VirtualMachineRole, where there are several.")

@@ -34,10 +34,11 @@ _BCRYPT_ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class LocalResource:
-    """A folder of the machine with a size of its own."""
+    """A folder of the machine with a size of its own. ``clean`` is whether it is emptied when the role is recycled."""
 
     name: str
     size_mb: int = _DEFAULT_LOCAL_RESOURCE_MB
+    clean: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +167,22 @@ def check_computer_name(name: str) -> None:
 
 
 def parse_local_resource(text: str) -> LocalResource:
-    """``NAME[=MB]``, 100 MB where no size is given. Raises UsageError."""
-    name, equals, size = text.rpartition("=")
+    """``NAME[=MB][:keep]``, 100 MB where no size is given; with ``:keep`` a recycle does not empty it. Raises
+    UsageError."""
+    # No name has a colon in it.
+    sized, colon, word = text.rpartition(":")
+    if colon and word != "keep":
+        raise UsageError(
+            f"the local resource {text!r} has {word!r} behind its colon, where only 'keep' can be", hint="NAME=MB:keep"
+        )
+    name, equals, size = (sized if colon else text).rpartition("=")
     if not equals:
-        name, megabytes = text, _DEFAULT_LOCAL_RESOURCE_MB
+        name, megabytes = size, _DEFAULT_LOCAL_RESOURCE_MB
     elif re.fullmatch(r"[0-9]{1,9}", size):
         megabytes = int(size)
     else:
         raise UsageError(f"the size of the local resource {text!r} is not a number of megabytes", hint="NAME=MB")
-    resource = LocalResource(name, megabytes)
+    resource = LocalResource(name, megabytes, clean=not colon)
     check_local_resource(resource)
     return resource
 

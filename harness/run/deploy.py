@@ -173,7 +173,7 @@ def _extracted(payload: Callable[[Path], None] | None, folder: Path) -> Iterator
 
 def _is_current(agent: Resident, image: Image) -> bool:
     """Whether a fork has our version of the integration components; another one needs the medium, which brings them."""
-    return agent.state(deadline=Deadline(_GREETED)).version == (image.components / "VERSION").read_text("utf-8").strip()
+    return agent.state(deadline=Deadline(_GREETED)).version == image.wanted_components
 
 
 def _whole(seconds: float | None) -> float | None:

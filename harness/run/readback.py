@@ -8,7 +8,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -44,6 +44,7 @@ first name /proc/sys/kernel/hostname
 first hostname-file /etc/hostname
 first time-zone /etc/timezone
 first machine-id /etc/machine-id
+first marker /run/vmrole/ready
 first host-key /etc/ssh/ssh_host_ed25519_key.pub
 for u in UNITS; do
   [ /etc/systemd/system/$u -ef /dev/null ] || [ /lib/systemd/system/$u -ef /dev/null ] || \
@@ -69,6 +70,14 @@ wait
 
 
 @dataclass(frozen=True, slots=True)
+class Components:
+    """The version of the integration components that a guest must have, and that of its image, "" where it has none."""
+
+    wanted: str
+    of_image: str
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One thing the guest was told to become, and what it says it is; texts for people.
 
@@ -83,7 +92,13 @@ class Observation:
 
 
 def read_back(
-    guest: Guest, answer: Answer, *, host_key: str, deadline: Deadline, clock_tolerance: float = 2.0
+    guest: Guest,
+    answer: Answer,
+    *,
+    host_key: str,
+    components: Components,
+    deadline: Deadline,
+    clock_tolerance: float = 2.0,
 ) -> list[Observation]:
     """Everything ``answer`` told the guest, and the SSH host key (public line), as the guest now is.
 
@@ -104,6 +119,7 @@ def read_back(
         _same("ssh-host-key", fingerprint(host_key), fingerprint(told["host-key"])),
         _same("machine-id", answer.machine_id, told["machine-id"]),
         _clock(told, before, time.time(), clock_tolerance),
+        components_observation(components, "".join(told["marker"].split(" ")[1:2])),
         Observation("entropy", "its own", "cannot be seen from outside", True, provable=False),
         *(_certificate(certificate, told) for certificate in _unique(answer)),
         *(_resource(resource, told) for resource in answer.local_resources),
@@ -172,6 +188,15 @@ def _same(name: str, wanted: str, *observed: str) -> Observation:
     differs = [text for text in observed if text != wanted]
     seen = differs[0] if differs else wanted
     return Observation(name, wanted, shown(seen) or "nothing", not differs)
+
+
+def components_observation(components: Components, *observed: str) -> Observation:
+    """Every place must say the wanted version; that it is not the image's own is told."""
+    seen = _same("integration-components", components.wanted, *observed)
+    if not seen.ok or components.of_image == components.wanted:
+        return seen
+    had = f"the image has {components.of_image}" if components.of_image else "the image has none"
+    return replace(seen, observed=shown(f"{components.wanted}, from the instance medium: {had}"))
 
 
 def _time_zone(wanted: str, told: Told) -> Observation:

@@ -32,7 +32,7 @@ from harness.run.events import EventBus, MachineChosen, SpecializationRead
 from harness.run.freeze import AGENT
 from harness.run.instance import SshKeyPair
 from harness.run.linux.identity import PAYLOAD, LinuxIdentity
-from harness.run.readback import Observation
+from harness.run.readback import Components, Observation
 from harness.run.request import MachineRequest, Resume, RunRequest
 from harness.run.result import CertificateResult, ImageFacts, InstanceResult, LocalResourceResult
 from harness.run.system import system_of
@@ -86,7 +86,8 @@ def _identity(facts: Mapping[str, Any]) -> LinuxIdentity:
         entropy=secrets.token_hex(64),
         time=time.time(),
     )
-    return LinuxIdentity(answer, stored["password"], client_key, host_key)
+    # They were read back when the machine was specialised.
+    return LinuxIdentity(answer, stored["password"], client_key, host_key, Components("", ""))
 
 
 def _commands(request: RunRequest) -> dict[str, str]:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from harness.plan import Plan
     from harness.run.certificates import Certificate
 
-DIAGNOSTICS = LocalResource("DiagnosticStore", 100)
-"""The system local storage that diagnostic data goes to (seed 000: "the components also create ..."; its name and size
-are knowledge of worker roles)."""
+DIAGNOSTICS = LocalResource("DiagnosticStore", 100, clean=False)
+"""The system local storage that diagnostic data goes to (seed 000: "the components also create ..."; its name, its size
+and that a recycle leaves it alone are knowledge of worker roles)."""
 
 NAME_PATTERN = "VMROLE-*"
 
@@ -61,7 +61,7 @@ class MachineRequest:
 
     @property
     def all_local_resources(self) -> tuple[LocalResource, ...]:
-        """Those asked for and the diagnostics store, unless that was asked for in another size."""
+        """Those asked for and the diagnostics store, unless that was asked for in another way."""
         asked = {resource.name.lower() for resource in self.local_resources}
         return self.local_resources if DIAGNOSTICS.name.lower() in asked else (*self.local_resources, DIAGNOSTICS)
 

@@ -83,6 +83,10 @@ class Identity(Protocol):
 
     def read_back(self, guest: Guest, *, deadline: Deadline) -> Specialization: ...
 
+    def recycle(self, guest: Guest, *, deadline: Deadline) -> str:
+        """Restart the guest as the platform recycles a role: it comes back with those local resources empty that are
+        not to be kept, their folders, rights and sizes as they were. The new boot's id."""
+
     def access(self, machine: Machine) -> dict[str, str | int]:
         """What a later process needs to log in; goes to the private state folder only."""
 

@@ -117,6 +117,15 @@ class ScenarioGuest:
         with self._acting("reboot"):
             return self._there().guest.reboot(deadline=Deadline(timeout))
 
+    def recycle(self, *, timeout: float = REBOOT_SECONDS) -> str:
+        """Recycle the role: it is shut down and the guest restarted, as by ``reboot``, but local resources are empty
+        afterwards, as cleanOnRoleRecycle says; those with ``:keep`` and the diagnostics store have what they had.
+        Returns the new boot's id. No step runs again."""
+        __tracebackhide__ = True
+        with self._acting("recycle"):
+            deployed = self._there()
+            return deployed.identity.recycle(deployed.guest, deadline=Deadline(timeout))
+
     def crash(self) -> None:
         """Cut the power. The guest is not told, and nothing can be asked of it afterwards."""
         __tracebackhide__ = True

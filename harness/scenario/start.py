@@ -140,8 +140,8 @@ class VmRole:
         ``ScenarioRole``. The machine is there until the test ends.
 
         Paths are relative to the test's file. The arguments are the options of ``vmrole run``: ``parameters`` are
-        values by name, as they are; ``certificates`` are FILE[:STORE], ``local_resources`` NAME[=MB], ``network`` is
-        "none" or "nat", ``timeout`` the limit of the whole run in seconds.
+        values by name, as they are; ``certificates`` are FILE[:STORE], ``local_resources`` NAME[=MB][:keep],
+        ``network`` is "none" or "nat", ``timeout`` the limit of the whole run in seconds.
 
         An extension that fails raises nothing: ask ``role.verdict``. Steps that cannot be executed on the image skip
         the test with their names, unless ``allow_unexecuted``. A host that lacks something skips it too, with what is

@@ -75,6 +75,10 @@ def test_services_with_several_roles(tmp_path: Path) -> None:
     made = request(service_definition=two, service_role="other")
     assert (made.cpus, made.memory_mb) == (1, 768)
     assert [(item.name, item.size_mb) for item in made.local_resources] == [("Cache", 100), ("Logs", 20)]
+    assert [item.clean for item in made.local_resources] == [True, False]
+    mine = request(service_definition=two, service_role="other", local_resources=("logs=7", "Own:keep"))
+    found = {item.name: (item.size_mb, item.clean) for item in mine.all_local_resources}
+    assert found == {"logs": (7, True), "Own": (100, False), "Cache": (100, True), "DiagnosticStore": (100, False)}
     assert "the certificate 'Ssl' has no value" in "\n".join(made.warnings)
 
 

@@ -13,12 +13,12 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import GuestLostError, GuestNotReadyError
-from harness.run.answer import LocalResource
+from harness.run.answer import Answer, LocalResource
 from harness.run.certificates import load_certificate
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import Event, EventBus, SpecializationRead
 from harness.run.host import find_image, hypervisor
-from harness.run.readback import read_back
+from harness.run.readback import Observation, read_back
 from harness.run.request import MachineRequest
 from tests.conftest import linux
 from tests.run.test_certificates import make, write
@@ -67,7 +67,13 @@ def test_everything_is_as_wanted(machine: Deployed, events: list[Event]) -> None
     [read] = [event for event in events if isinstance(event, SpecializationRead)]
     assert [seen for seen in read.observations if not seen.ok] == []
     assert {seen.name: seen.observed for seen in read.observations}["computer-name"] == "APP-07"
-    assert len(read.observations) == 9 + 2 + 3 + 1  # settings, certificates, resources with the diagnostics, payload
+    assert len(read.observations) == 10 + 2 + 3 + 1  # settings, certificates, resources with the diagnostics, payload
+
+
+def look(machine: Deployed, answer: Answer) -> list[Observation]:
+    identity = linux(machine)
+    host_key = identity.host_key.public
+    return read_back(machine.guest, answer, host_key=host_key, components=identity.components, deadline=Deadline(60))
 
 
 def test_what_is_not_as_wanted_is_seen(machine: Deployed) -> None:
@@ -79,7 +85,7 @@ def test_what_is_not_as_wanted_is_seen(machine: Deployed) -> None:
         administrator_password_hash="$2b$06$other",
         local_resources=(LocalResource("Work", 30), LocalResource("Absent", 1)),
     )
-    seen = read_back(machine.guest, other, host_key=linux(machine).host_key.public, deadline=Deadline(60))
+    seen = look(machine, other)
     wrong = {one.name for one in seen if not one.ok}
     assert wrong == {
         *("computer-name", "time-zone", "locale", "administrator-password"),
@@ -97,9 +103,7 @@ def test_automatic_updates_that_still_run_are_seen(machine: Deployed) -> None:
     done = machine.guest.run(["sh", "-c", script], deadline=Deadline(60))
     assert (done.exit_code, done.stderr) == (0, b"")
     try:
-        seen = read_back(
-            machine.guest, linux(machine).answer, host_key=linux(machine).host_key.public, deadline=Deadline(60)
-        )
+        seen = look(machine, linux(machine).answer)
         assert {one.name: one.observed for one in seen if not one.ok} == {"automatic-updates": "on: apt-daily.timer"}
     finally:
         machine.guest.run(["systemctl", "stop", "apt-daily.timer"], deadline=Deadline(60))
@@ -135,7 +139,7 @@ def test_reboot_is_proven(machine: Deployed) -> None:
     after = guest.reboot(deadline=Deadline(SECONDS))
     assert after != before
     assert guest.boot_id(deadline=Deadline(30)) == after
-    seen = read_back(guest, linux(machine).answer, host_key=linux(machine).host_key.public, deadline=Deadline(60))
+    seen = look(machine, linux(machine).answer)
     assert [one for one in seen if not one.ok] == []
 
 

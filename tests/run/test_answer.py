@@ -106,6 +106,8 @@ def test_a_number_that_does_not_fit() -> None:
         ("Work=1", LocalResource("Work", 1)),
         ("a=b=65536", LocalResource("a=b", 65536)),
         ("Ordner ü", LocalResource("Ordner ü", 100)),
+        ("Work:keep", LocalResource("Work", 100, clean=False)),
+        ("a=b=7:keep", LocalResource("a=b", 7, clean=False)),
     ],
 )
 def test_local_resources(text: str, resource: LocalResource) -> None:
@@ -116,6 +118,7 @@ def test_local_resources(text: str, resource: LocalResource) -> None:
     "text",
     [
         *("", "=5", ".", "..", "a/b", "a\\b", "C:", "/a", "a\n", "a\x1b", " a", "x" * 65),
+        *("a:", "a:kept", "a:keep:keep", ":keep", "a=5:", "a:keep=5"),
         *("a=0", "a=-1", "a=x", "a=", "a=1.5", "a=65537", "a=99999999999999999999"),
     ],
 )

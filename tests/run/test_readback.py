@@ -17,11 +17,12 @@ from harness.guest.protocol import MAX_OUTPUT, GuestResult
 from harness.run.answer import Answer, LocalResource
 from harness.run.certificates import Certificate, load_certificate
 from harness.run.instance import make_ssh_keypair
-from harness.run.readback import Observation, fingerprint, read_back
+from harness.run.readback import Components, Observation, components_observation, fingerprint, read_back
 from tests.run.test_answer import ANSWER
 from tests.run.test_certificates import make, write
 
 HOST_KEY = make_ssh_keypair()
+COMPONENTS = Components("1+new", "1+new")
 HASH = "$2b$06$abcdefghijklmnopqrstuv"
 
 _PLACE = r"""
@@ -39,6 +40,7 @@ chmod 600 var/lib/waagent/*
 mkdir -m 0700 -p var/lib/vmrole var/lib/vmrole/payload resources/Work "resources/a  b ü"
 mount -t tmpfs -o size=10m,mode=700 tmpfs resources/Work
 mount -t tmpfs -o size=5m,mode=700 tmpfs "resources/a  b ü"
+mkdir -p run/vmrole; echo "token ${WRONG:+0}1+new boot" >run/vmrole/ready
 [ -z "$WRONG" ] || { umount resources/Work; chmod 755 "resources/a  b ü"; chmod 644 var/lib/waagent/*; }
 PATH=/:$PATH exec chroot /mnt "$@"
 """
@@ -159,7 +161,7 @@ def root(tmp_path: Path, answer: Answer, certificates: tuple[Certificate, ...]) 
 
 
 def look(guest: NamespaceGuest, answer: Answer) -> dict[str, Observation]:
-    seen = read_back(guest, answer, host_key=HOST_KEY.public, deadline=Deadline(20))
+    seen = read_back(guest, answer, host_key=HOST_KEY.public, components=COMPONENTS, deadline=Deadline(20))
     assert len({o.name for o in seen}) == len(seen)
     return {o.name: o for o in seen}
 
@@ -205,6 +207,7 @@ def test_nothing_as_wanted(root: Path, answer: Answer, certificates: tuple[Certi
         "automatic-updates": "on: apt-daily-upgrade.timer",
         "administrator-password": "locked",
         "machine-id": "nothing",
+        "integration-components": "01+new",
         "certificate My": "its private key is missing or another one",
         "certificate Root": "the system does not trust it",
         "local-resource Work": "is not a file system of its own, has "
@@ -244,6 +247,21 @@ def test_clock(answer: Answer, off: float, ok: bool) -> None:
     seen = look(SayingGuest(f"date=UTC +0000 {time.time() + off:.9f}\n".encode()), answer)
     assert seen["clock"].ok is ok
     assert abs(float(seen["clock"].observed.removesuffix(" s")) - off) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("of_image", "seen", "observed", "ok"),
+    [
+        ("1+new", "1+new", "1+new", True),
+        ("1+old", "1+new", "1+new, from the instance medium: the image has 1+old", True),
+        ("", "1+new", "1+new, from the instance medium: the image has none", True),
+        ("1+old", "1+old", "1+old", False),
+        ("1+old", "", "nothing", False),
+    ],
+)
+def test_components(of_image: str, seen: str, observed: str, ok: bool) -> None:
+    told = components_observation(Components("1+new", of_image), seen)
+    assert told == Observation("integration-components", "1+new", observed, ok)
 
 
 def test_fingerprint(tmp_path: Path) -> None:

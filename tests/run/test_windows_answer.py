@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import pkcs12
@@ -18,6 +19,7 @@ from harness.machine.protocol import Network, Nic
 from harness.run.answer import LocalResource
 from harness.run.certificates import load_certificate
 from harness.run.medium import write_iso
+from harness.run.readback import Components, Observation
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
 from harness.run.windows.caveats import NOT_ON_STAND_IN, caveat
 from harness.run.windows.readback import read_back
@@ -200,8 +202,14 @@ class Telling:
 
 
 def _wrong(text: str, *, stand_in: bool = False) -> dict[str, str]:
-    seen = read_back(Telling(text), ANSWER, components="1.0+x", stand_in=stand_in, deadline=Deadline(5))  # type: ignore[arg-type]
+    seen = reading(text, stand_in=stand_in)
     return {one.name: one.observed for one in seen if not one.ok}
+
+
+def reading(text: str, *, stand_in: bool) -> list[Observation]:
+    components = Components("1.0+x", "1.0+x")
+    guest: Any = Telling(text)
+    return read_back(guest, ANSWER, components=components, stand_in=stand_in, deadline=Deadline(5))
 
 
 def test_reading_back() -> None:
@@ -224,7 +232,7 @@ def test_reading_back() -> None:
 
 
 def test_what_the_stand_in_proves() -> None:
-    seen = read_back(Telling(TOLD), ANSWER, components="1.0+x", stand_in=True, deadline=Deadline(5))  # type: ignore[arg-type]
+    seen = reading(TOLD, stand_in=True)
     unproven = {one.name for one in seen if not one.provable}
     assert {"time-zone", "locale", "automatic-updates", "administrator-password", "payload"} <= unproven
     assert {"computer-name", "clock", "integration-components", "guest-service"}.isdisjoint(unproven)

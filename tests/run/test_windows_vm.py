@@ -170,10 +170,12 @@ def test_another_password_is_refused(machine: Deployed) -> None:
 def test_a_restart_keeps_what_is_on_the_disk(machine: Deployed) -> None:
     guest = guest_of(machine)
     before = guest.boot_id(deadline=_soon())
-    guest.put(b"stays", "C:\\stays.txt", deadline=_soon())
+    places = ("C:\\stays.txt", "C:\\Resources\\Work\\stays.txt")
+    for place in places:
+        guest.put(b"stays", place, deadline=_soon())
     after = guest.reboot(deadline=_soon())
     assert after != before and guest.boot_id(deadline=_soon()) == after
-    assert guest.get("C:\\stays.txt", deadline=_soon()) == b"stays"
+    assert [guest.get(place, deadline=_soon()) for place in places] == [b"stays"] * 2
     assert isinstance(machine.identity, WindowsIdentity)
     seen = machine.identity.read_back(guest, deadline=_soon()).observations
     assert [one for one in seen if not one.ok] == []

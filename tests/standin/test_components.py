@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 import pycdlib
 import pytest
@@ -69,6 +70,40 @@ def test_another_version_takes_the_place_of_one_that_runs(
     told = dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
     assert (told["version"], told["service"]) == ("1.2.4+test", "running 2")
     assert told["msi"].split()[2] == "1.2.4+test"
+
+
+def test_its_service_empties_what_a_recycle_noted(installer: Path, wine: dict[str, str]) -> None:
+    """What Windows would do; links are left out, as Wine has none that are Windows'."""
+    _wine(wine, "msiexec", "/i", f"Z:{installer / INSTALLER}".replace("/", "\\"), "/qn")
+    drive = Path(wine["WINEPREFIX"]) / "drive_c"
+    state, resources = drive / "ProgramData/VMRole", drive / "Resources"
+    state.mkdir(parents=True, exist_ok=True)
+    names = ("Work", "With blanks", "Removed", "Kept")
+    lines = ["schema=1", "instance=a", *(f"local-resource=5 {quote(name)}" for name in names)]
+    (state / "instance.conf").write_text("".join(f"{line}\n" for line in lines))
+    deep = resources / "Work" / "/".join(["folder"] * 200)
+    deep.mkdir(parents=True)
+    for path in (deep / "file", resources / "Work/readonly", resources / "With blanks/a b", resources / "Kept/file"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"old")
+    (resources / "Work/readonly").chmod(0o444)
+    done = subprocess.run([WINE, PROGRAM, "recycle", "Other"], env=wine, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, b"Other is no local resource of this machine\r\n")
+    try:
+        _wine(wine, PROGRAM, "recycle", *names[:3])
+        assert (state / "recycle").read_text("utf-8").splitlines() == list(names[:3])
+
+        def emptied() -> bool | None:
+            _wine(wine, PROGRAM, "version")
+            return not (state / "recycle").exists() or None
+
+        # Where nothing else keeps Wine running its services start with each program, too.
+        for word in ("stop", "start"):
+            subprocess.run([WINE, "net", word, "VMRoleGuest"], env=wine, capture_output=True, timeout=60, check=False)
+        assert Deadline(60).poll(emptied), "the service did not do it"
+        assert [sorted(path.name for path in (resources / name).iterdir()) for name in names] == [[], [], [], ["file"]]
+    finally:
+        (state / "instance.conf").unlink()
 
 
 @pytest.mark.parametrize(

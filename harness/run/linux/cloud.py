@@ -163,10 +163,11 @@ class CloudIdentity(LinuxIdentity):
     nic: Nic | None = None
 
     @classmethod
-    def made(cls, request: MachineRequest, token: str, nic: Nic, *, payload: bool) -> CloudIdentity:
-        plain = LinuxIdentity.new(request, token, nic, payload=payload, await_ssh=True)
+    def made(cls, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool) -> CloudIdentity:
+        plain = LinuxIdentity.new(request, image, token, nic, payload=payload, await_ssh=True)
         # The network is cloud-init's business.
-        return cls(replace(plain.answer, nics=()), plain.password, plain.client_key, plain.host_key, nic)
+        answer = replace(plain.answer, nics=())
+        return cls(answer, plain.password, plain.client_key, plain.host_key, plain.components, nic)
 
     def write_medium(self, path: Path, image: Image, payload: Path | None) -> None:
         from harness.run.medium import build_medium
@@ -224,7 +225,7 @@ class CloudFreezePoint:
     def __init__(self, image: Image, nic: Nic) -> None:
         self._image = image
         self._token = secrets.token_hex(3)
-        made = CloudIdentity.made(MachineRequest(image.recipe.name), self._token, nic, payload=False)
+        made = CloudIdentity.made(MachineRequest(image.recipe.name), image, self._token, nic, payload=False)
         self._identity = replace(made, answer=replace(made.answer, local_resources=()))
         self._access: Mapping[str, str] = {}
         self.guest: SshResident | None = None
@@ -238,7 +239,7 @@ class CloudFreezePoint:
         """See the protocol."""
         await_ready(machine, self._token, EventBus(), deadline)
         machine.eject()
-        version = self._version()
+        version = self._image.wanted_components
         with self._identity.terminal(machine, deadline=deadline) as guest:
             guest.run(["sh", "-c", _WARM], deadline=deadline)
             program = f"{_COMPONENTS}/{version}/vmrole-components"
@@ -275,7 +276,7 @@ class CloudFreezePoint:
             deadline=deadline.within(_GREET_SECONDS),
             environment={**ENVIRONMENT, "LANG": LOCALE},
         )
-        self.guest = SshResident(guest, self._version())
+        self.guest = SshResident(guest, self._image.wanted_components)
 
     def close(self) -> None:
         guest, self.guest = self.guest, None
@@ -284,10 +285,7 @@ class CloudFreezePoint:
 
     def _made(self) -> str:
         """What a template was made with, beside its image."""
-        return hashlib.sha256("\0".join((_INSTALL, _WARM, self._version())).encode()).hexdigest()
-
-    def _version(self) -> str:
-        return (self._image.components / "VERSION").read_text("utf-8").strip()
+        return hashlib.sha256("\0".join((_INSTALL, _WARM, self._image.wanted_components)).encode()).hexdigest()
 
 
 class CloudSystem(LinuxSystem):
@@ -298,7 +296,7 @@ class CloudSystem(LinuxSystem):
     def identity(
         self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
     ) -> CloudIdentity:
-        return CloudIdentity.made(request, token, nic, payload=payload)
+        return CloudIdentity.made(request, image, token, nic, payload=payload)
 
     def freeze_point(self, image: Image, nic: Nic) -> CloudFreezePoint:
         return CloudFreezePoint(image, nic)

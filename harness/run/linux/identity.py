@@ -18,7 +18,7 @@ from harness.guest.protocol import Guest
 from harness.machine.protocol import Capability, Machine, Nic
 from harness.run.answer import Answer, computer_name, hash_password, random_password
 from harness.run.instance import SshKeyPair, instance_files, make_ssh_keypair
-from harness.run.readback import read_back
+from harness.run.readback import Components, read_back
 from harness.run.result import CertificateResult, LocalResourceResult
 from harness.run.system import Resident, Specialization
 
@@ -31,6 +31,8 @@ SETTINGS = "/var/lib/vmrole/configuration-settings.json"
 """Where programs in the guest find the values of the service configuration's settings: one JSON object, for root."""
 
 PAYLOAD = "/var/lib/vmrole/payload"
+RECYCLE = "/var/lib/vmrole/recycle"
+"""Names of local resources, a line each, that the guest's next boot empties (docs/instance-medium.md)."""
 _SSH = 22
 
 
@@ -42,9 +44,12 @@ class LinuxIdentity:
     password: str = field(repr=False)
     client_key: SshKeyPair
     host_key: SshKeyPair
+    components: Components
 
     @classmethod
-    def new(cls, request: MachineRequest, token: str, nic: Nic, *, payload: bool, await_ssh: bool) -> LinuxIdentity:
+    def new(
+        cls, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, await_ssh: bool
+    ) -> LinuxIdentity:
         host_key, client_key = make_ssh_keypair("vmrole"), make_ssh_keypair("vmrole")
         password = request.administrator_password or random_password()
         answer = Answer(
@@ -61,7 +66,8 @@ class LinuxIdentity:
             payload=PAYLOAD if payload else None,
             await_ssh=await_ssh,
         )
-        return cls(answer, password, client_key, host_key)
+        components = Components(image.wanted_components, image.components_version)
+        return cls(answer, password, client_key, host_key, components)
 
     @property
     def secrets(self) -> list[str]:
@@ -108,7 +114,8 @@ class LinuxIdentity:
 
     def read_back(self, guest: Guest, *, deadline: Deadline) -> Specialization:
         answer = self.answer
-        seen = read_back(guest, answer, host_key=self.host_key.public, deadline=deadline)
+        host_key = self.host_key.public
+        seen = read_back(guest, answer, host_key=host_key, components=self.components, deadline=deadline)
         return Specialization(
             tuple(seen),
             tuple(
@@ -117,6 +124,12 @@ class LinuxIdentity:
             ),
             tuple(LocalResourceResult(r.name, f"/resources/{r.name}", r.size_mb) for r in answer.local_resources),
         )
+
+    def recycle(self, guest: Guest, *, deadline: Deadline) -> str:
+        names = [resource.name for resource in self.answer.local_resources if resource.clean]
+        if names:
+            guest.put("".join(f"{name}\n" for name in names).encode(), RECYCLE, deadline=deadline)
+        return guest.reboot(deadline=deadline)
 
     def access(self, machine: Machine) -> dict[str, str | int]:
         host, port = machine.endpoint(_SSH)

@@ -36,7 +36,7 @@ class LinuxSystem:
     def identity(
         self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool
     ) -> LinuxIdentity:
-        return LinuxIdentity.new(request, token, nic, payload=payload, await_ssh=not has_channel)
+        return LinuxIdentity.new(request, image, token, nic, payload=payload, await_ssh=not has_channel)
 
     def freeze_point(self, image: Image, nic: Nic) -> Greeting:
         return AgentFreezePoint({**ENVIRONMENT, "LANG": LOCALE})

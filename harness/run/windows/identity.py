@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
+from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
 from harness.guest.winrm import WinRmGuest
+from harness.guest.wintext import decode
 from harness.machine.protocol import Machine, Nic
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import computer_name, random_password
 from harness.run.boot import await_stage
 from harness.run.medium import write_iso
+from harness.run.readback import Components, shown
 from harness.run.result import CertificateResult, LocalResourceResult
 from harness.run.system import Specialization
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
-from harness.run.windows.readback import read_back
+from harness.run.windows.readback import GUEST, read_back
 from harness.run.windows.unattend import answer_file, encode_password, render, secrets_of
 
 if TYPE_CHECKING:
@@ -46,8 +49,7 @@ class WindowsIdentity:
     password: str = field(repr=False)
     unattend: bytes = field(repr=False)
     winrm: WinRmCertificate
-    components: str
-    """The version of the integration components that the guest must have."""
+    components: Components
     stand_in: bool
     secrets: list[str] = field(repr=False)
 
@@ -70,8 +72,9 @@ class WindowsIdentity:
             local_resources=request.all_local_resources,
             payload=PAYLOAD_FOLDER if payload else None,
         )
-        version = (image.components / "VERSION").read_text("utf-8").strip()
-        file = answer_file(name, password, stand_in=image.recipe.stand_in, install=image.components_version != version)
+        components = Components(image.wanted_components, image.components_version)
+        install = components.of_image != components.wanted
+        file = answer_file(name, password, stand_in=image.recipe.stand_in, install=install)
         shown = [encode_password(password, "AdministratorPassword"), encode_password(password, "Password")]
         own = secrets_of(request.answer_file) if request.answer_file else []
         return cls(
@@ -79,7 +82,7 @@ class WindowsIdentity:
             password,
             render(file, request.answer_file),
             winrm,
-            version,
+            components,
             image.recipe.stand_in,
             [password, pfx_password, *shown, *winrm.secrets, *own],
         )
@@ -139,6 +142,15 @@ class WindowsIdentity:
             ),
             tuple(LocalResourceResult(r.name, f"C:\\Resources\\{r.name}", r.size_mb) for r in answer.local_resources),
         )
+
+    def recycle(self, guest: Guest, *, deadline: Deadline) -> str:
+        names = [resource.name for resource in self.answer.local_resources if resource.clean]
+        if names:
+            done = guest.run([GUEST, "recycle", *names], deadline=deadline, max_output=4096)
+            if done.exit_code != 0:
+                said = next(iter(decode(done.stderr).strip().splitlines()), "it does not say why")
+                raise GuestError(f"the guest cannot be recycled: {shown(said)}")
+        return guest.reboot(deadline=deadline)
 
     def access(self, machine: Machine) -> dict[str, str | int]:
         host, port = machine.endpoint(_HTTPS)

@@ -10,7 +10,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.protocol import Guest
 from harness.guest.wintext import GUEST, decode
-from harness.run.readback import Observation, Told, shown
+from harness.run.readback import Components, Observation, Told, components_observation, shown
 from harness.run.windows.answer import LOCALE, WindowsAnswer
 
 _MAX_OUTPUT = 1024 * 1024
@@ -23,15 +23,15 @@ def read_back(
     guest: Guest,
     answer: WindowsAnswer,
     *,
-    components: str,
+    components: Components,
     stand_in: bool,
     deadline: Deadline,
     clock_tolerance: float = 2.0,
 ) -> list[Observation]:
     """Everything ``answer`` told the guest, as the guest now is.
 
-    ``components`` is the version of the integration components it must have. What on a stand-in guest proves nothing
-    about Windows is not provable. Raises what ``guest.run`` raises, and GuestError when the guest tells nothing.
+    What on a stand-in guest proves nothing about Windows is not provable. Raises what ``guest.run`` raises, and
+    GuestError when the guest tells nothing.
     """
     before = time.time()
     done = guest.run([GUEST, "read-back"], deadline=deadline, max_output=_MAX_OUTPUT)
@@ -82,17 +82,12 @@ def _name(wanted: str, told: Told) -> Observation:
     return _same("computer-name", wanted.upper(), *seen)
 
 
-def _components(wanted: str, told: Told) -> list[Observation]:
+def _components(wanted: Components, told: Told) -> list[Observation]:
     """The installer's product, what is running of it, and the program that answers."""
     product, _, versions = told["msi"].partition(" ")
     installed = versions.rpartition(" ")[2]
     return [
-        _same(
-            "integration-components",
-            wanted,
-            told["version"],
-            installed if product not in ("", "-") else "not installed",
-        ),
+        components_observation(wanted, told["version"], installed if product not in ("", "-") else "not installed"),
         _same("guest-service", "running, automatic", told["service"].replace(" 2", ", automatic")),
     ]
 

@@ -19,6 +19,7 @@
 #define STATE "/var/lib/vmrole"
 #define STATE_INSTANCE STATE "/instance.conf"
 #define STATE_VERSION STATE "/components-version"
+#define RECYCLE STATE "/recycle" /* names of local resources, a line each, that the next boot empties */
 #define RUNTIME "/run/vmrole"
 #define MEDIUM RUNTIME "/medium"
 #define INSTANCE STATE "/instance" /* instance data that came over the channel */
@@ -100,7 +101,7 @@ void set_network(const struct answer *answer);            /* network.c */
 bool port_listens(unsigned short port);
 void install_certificates(const struct answer *answer);   /* certificates.c */
 void make_resources(const struct answer *answer);         /* resources.c */
-void mount_resources(const struct answer *answer);
+void mount_resources(const struct answer *answer);        /* at a later boot, some of them emptied */
 void make_spares(unsigned long megabytes, int count);     /* for local resources to come, before a guest is frozen */
 
 /* partner.c: what an image has beside this agent, such as what makes a Linux a stand-in for another system. */

@@ -5,11 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/falloc.h>
 #include <linux/loop.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define SPARES STATE "/spare"
@@ -30,15 +33,26 @@ static unsigned long size_of_image(unsigned long megabytes)
 	return size + (held_back < 16 * MIB ? held_back : 16 * MIB);
 }
 
+/* Makes the file `path`, or one that is there again, `size` bytes of zeros. Reserved, not only promised: what was declared
+ * is there until the machine goes. */
+static bool reserve(int file, off_t size)
+{
+	if (fallocate(file, FALLOC_FL_ZERO_RANGE, 0, size) == 0)
+		return true;
+	/* Not every file system can do that. */
+	return errno == EOPNOTSUPP && ftruncate(file, 0) == 0 && fallocate(file, 0, 0, size) == 0;
+}
+
 static void make_image(const struct resource *resource, const char *path)
 {
-	int file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	bool is_new = !exists(path);
+	int file = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (file < 0)
 		fail_errno("the local resource %s cannot be made", resource->name);
-	/* Reserved, not only promised: what was declared is there until the machine goes. */
-	if (fallocate(file, 0, 0, (off_t)size_of_image(resource->megabytes)) < 0) {
+	if (!reserve(file, (off_t)size_of_image(resource->megabytes))) {
 		int why = errno;
-		unlink(path);
+		if (is_new)
+			unlink(path);
 		errno = why;
 		fail_errno("the guest's disk has no room for the local resource %s of %lu MB", resource->name,
 			   resource->megabytes);
@@ -78,10 +92,16 @@ void make_spares(unsigned long megabytes, int count)
 	}
 }
 
-static void mount_image(const struct resource *resource, const char *path)
+static void folder_of(const struct resource *resource, char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, RESOURCES "/%s", resource->name);
+}
+
+/* Whether the file system in the file `path` could be mounted; all before that has to work. */
+static bool can_mount(const struct resource *resource, const char *path)
 {
 	char target[PATH_MAX], device[32];
-	snprintf(target, sizeof target, RESOURCES "/%s", resource->name);
+	folder_of(resource, target);
 	make_folder(target, 0700);
 	int control = -1, file = open(path, O_RDWR | O_CLOEXEC), loop = -1;
 	for (int waited = 0; waited < 10000 && control < 0; waited += 20) {
@@ -105,13 +125,62 @@ static void mount_image(const struct resource *resource, const char *path)
 	}
 	if (loop < 0)
 		fail_errno("the local resource %s gets no loop device", resource->name);
-	if (mount(device, target, "ext4", MS_NODEV | MS_NOSUID, NULL) < 0)
-		fail_errno("the local resource %s cannot be mounted", resource->name);
+	int mounted = mount(device, target, "ext4", MS_NODEV | MS_NOSUID, NULL), why = errno;
 	close(loop);
 	close(file);
 	close(control);
-	if (chmod(target, 0700) < 0)
+	errno = why;
+	return mounted == 0;
+}
+
+static void mount_image(const struct resource *resource, const char *path)
+{
+	if (!can_mount(resource, path))
+		fail_errno("the local resource %s cannot be mounted", resource->name);
+}
+
+/* Who may use a folder. */
+struct rights {
+	uid_t owner;
+	gid_t group;
+	mode_t mode;
+	struct {
+		char data[8192];
+		ssize_t size; /* not positive: there is none */
+	} lists[2];
+};
+
+static const char *const access_lists[2] = {"system.posix_acl_access", "system.posix_acl_default"};
+
+static struct rights rights_of(const char *folder)
+{
+	struct rights rights = {.mode = 0700};
+	struct stat found;
+	if (stat(folder, &found) < 0)
+		return rights;
+	rights.owner = found.st_uid;
+	rights.group = found.st_gid;
+	rights.mode = found.st_mode & 07777;
+	for (int i = 0; i < 2; i++)
+		rights.lists[i].size = getxattr(folder, access_lists[i], rights.lists[i].data, sizeof rights.lists[i].data);
+	return rights;
+}
+
+/* A file system that was just made: nothing but the folder that mkfs puts there is in it, and a declared resource is
+ * empty. */
+static void mount_new(const struct resource *resource, const char *path, const struct rights *rights)
+{
+	char target[PATH_MAX], lost[PATH_MAX];
+	folder_of(resource, target);
+	mount_image(resource, path);
+	bool done = chown(target, rights->owner, rights->group) == 0 && chmod(target, rights->mode) == 0;
+	for (int i = 0; i < 2 && done; i++)
+		done = rights->lists[i].size <= 0 ||
+		       setxattr(target, access_lists[i], rights->lists[i].data, (size_t)rights->lists[i].size, 0) == 0;
+	if (!done)
 		fail_errno("the rights of the local resource %s cannot be set", resource->name);
+	snprintf(lost, sizeof lost, RESOURCES "/%.250s/lost+found", resource->name);
+	rmdir(lost);
 }
 
 void make_resources(const struct answer *answer)
@@ -124,18 +193,46 @@ void make_resources(const struct answer *answer)
 		image_of(&answer->resources[i], path);
 		if (!take_spare(answer->resources[i].megabytes, path))
 			make_image(&answer->resources[i], path);
-		mount_image(&answer->resources[i], path);
-		char lost[PATH_MAX]; /* a declared resource is empty */
-		snprintf(lost, sizeof lost, RESOURCES "/%.250s/lost+found", answer->resources[i].name);
-		rmdir(lost);
+		mount_new(&answer->resources[i], path, &(struct rights){.mode = 0700});
 	}
+}
+
+/* Empties the resource by formatting it anew: nothing that is in it is looked at, however it is called, linked, nested or
+ * protected. Only its folder is, for who may use it; a file system that is broken has the rights of a new one. */
+static void recycle(const struct resource *resource, const char *path)
+{
+	char target[PATH_MAX];
+	struct rights rights = {.mode = 0700};
+	folder_of(resource, target);
+	if (can_mount(resource, path)) {
+		rights = rights_of(target);
+		if (umount2(target, UMOUNT_NOFOLLOW) < 0)
+			fail_errno("the local resource %s cannot be unmounted", resource->name);
+	}
+	make_image(resource, path);
+	mount_new(resource, path, &rights);
+}
+
+/* Whether `name` is a line of `text`. */
+static bool has_line(const char *text, const char *name)
+{
+	size_t length = strlen(name);
+	for (const char *line = text; line && *line; line = strchr(line, '\n'), line += line != NULL)
+		if (strncmp(line, name, length) == 0 && (line[length] == '\n' || !line[length]))
+			return true;
+	return false;
 }
 
 void mount_resources(const struct answer *answer)
 {
-	char path[PATH_MAX];
+	char path[PATH_MAX], *names = read_file(RECYCLE, 1 << 16, NULL);
 	for (int i = 0; i < answer->resource_count; i++) {
 		image_of(&answer->resources[i], path);
-		mount_image(&answer->resources[i], path);
+		if (has_line(names, answer->resources[i].name))
+			recycle(&answer->resources[i], path);
+		else
+			mount_image(&answer->resources[i], path);
 	}
+	unlink(RECYCLE);
+	free(names);
 }

@@ -71,6 +71,10 @@ void write_instance(const struct answer *answer);
 void install_certificates(const wchar_t *medium, const struct answer *answer);
 char *describe_certificate(const struct certificate *certificate); /* its key's container, "-", or NULL: not there */
 
+/* recycle.c */
+void plan_recycle(wchar_t *const names[], int count); /* of local resources that the next boot empties */
+void recycle_resources(const struct answer *answer); /* if that was planned */
+
 /* settings.c */
 void turn_updates_off(void);
 void scrub_answer_files(const wchar_t *medium);

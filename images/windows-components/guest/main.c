@@ -57,11 +57,13 @@ int wmain(int argc, wchar_t **argv)
 		read_back();
 	else if (strcmp(command, "ready") == 0 && argc == 2)
 		print_ready();
+	else if (strcmp(command, "recycle") == 0 && argc > 2)
+		plan_recycle(argv + 2, argc - 2);
 	else if (strcmp(command, "version") == 0 && argc == 2)
 		puts(COMPONENTS_VERSION);
 	else if (strcmp(command, "service") == 0 && argc == 2)
 		return run_service();
 	else
-		fail("usage: vmrole-guest specialize [FOLDER] | read-back | ready | version | service");
+		fail("usage: vmrole-guest specialize [FOLDER] | read-back | ready | recycle NAME... | version | service");
 	return 0;
 }

@@ -36,8 +36,11 @@ static void WINAPI service_main(DWORD count, wchar_t **words)
 	stopped = CreateEventW(NULL, TRUE, FALSE, NULL);
 	report(SERVICE_RUNNING);
 	announcing = true;
-	if (read_instance(&answer) && await_winrm(stopped))
-		announce_ready(&answer);
+	if (read_instance(&answer)) {
+		recycle_resources(&answer);
+		if (await_winrm(stopped))
+			announce_ready(&answer);
+	}
 	WaitForSingleObject(stopped, INFINITE);
 	report(SERVICE_STOPPED);
 }

@@ -34,7 +34,14 @@ class Partner:
             machine = self.machine
             if places.READY.exists():  # this program was started again, in a machine that was ready
                 self._answer("restore")
-            Control({"winrm": machine.winrm, "power": machine.power, "password": machine.password})
+            Control(
+                {
+                    "winrm": machine.winrm,
+                    "power": machine.power,
+                    "password": machine.password,
+                    "recycle": machine.recycle,
+                }
+            )
             while True:
                 connection, _ = listener.accept()
                 with contextlib.suppress(OSError), connection:

@@ -80,6 +80,15 @@ class Machine:
             self._shutdown.start()
         return ""
 
+    def recycle(self, words: Sequence[str]) -> str:
+        """``recycle NAME...``: the agent empties these local resources at the next boot."""
+        if any("\n" in word for word in words):
+            raise Refusal("a local resource has no such name")
+        beside = places.RECYCLE.with_suffix(".new")
+        beside.write_text("".join(f"{word}\n" for word in words), "utf-8")
+        beside.replace(places.RECYCLE)
+        return ""
+
     def password(self, words: Sequence[str]) -> str:
         """``password NAME PASSWORD``."""
         if len(words) != 2 or words[0].lower() != ADMINISTRATOR.lower():

@@ -19,6 +19,8 @@ PARTNER = Path("/run/vmrole/partner")
 """Where the resident agent asks for what it cannot do (images/debian-12/agent/partner.c)."""
 READY = Path("/run/vmrole/ready")
 """What the agent writes when this boot is ready."""
+RECYCLE = Path("/var/lib/vmrole/recycle")
+"""What the agent empties at the next boot (images/debian-12/agent/resources.c)."""
 PROGRAMS = Path("/usr/lib/vmrole/standin")
 WINE = "/usr/lib/wine/wine64"
 HOME = "C:\\users\\Administrator"
