@@ -81,7 +81,7 @@ class WindowsIdentity:
             winrm,
             version,
             image.recipe.stand_in,
-            [password, pfx_password, *shown, *winrm.secrets, *own],
+            [password, pfx_password, *shown, winrm.key_pem, *own],
         )
 
     def write_medium(self, path: Path, image: Image, payload: Path | None) -> None:
