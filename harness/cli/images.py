@@ -6,11 +6,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.image.contents import Os
 
 
 @click.group()
@@ -96,24 +99,27 @@ def build(name: str, again: bool, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("file", metavar="FILE|URL")
 @click.option("--sha256", metavar="DIGEST", help="What the file must have; an address needs it.")
+@click.option(
+    "--os",
+    type=click.Choice(["linux", "windows"]),
+    help="The system on the disk; seen from its file systems without it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def add(name: str, file: str, sha256: str | None, as_json: bool) -> None:
+def add(name: str, file: str, sha256: str | None, os: Os | None, as_json: bool) -> None:
     """Make the image NAME from a disk (VHD, VHDX, VMDK, qcow2, raw).
 
-    NAME is windows-server for a disk of your own with a generalized Windows, and any new name for a Linux cloud image
-    as its distribution publishes it, with a boot loader and cloud-init.
+    NAME is any new name, or that of an image which was added before. The disk is one of your own with a generalized
+    Windows, or a Linux cloud image as its distribution publishes it, with a boot loader and cloud-init.
     """
     from harness.deadline import Deadline
-    from harness.image import catalog
-    from harness.image.added import add_image, cloud_source, fetch, keep_recipe
+    from harness.image.added import add_image, fetch, known
     from harness.run.host import IMAGE_SECONDS
     from harness.run.interrupt import interruptible
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
-    new = name not in catalog.names()
-    source = cloud_source(name) if new else catalog.load(name)
+    known(name, os)  # before anything is loaded
     cache, deadline = _cache(), Deadline(IMAGE_SECONDS)
     with interruptible():
         if fetched := "://" in file:
@@ -122,12 +128,10 @@ def add(name: str, file: str, sha256: str | None, as_json: bool) -> None:
         else:
             path = Path(file)
         try:
-            key = add_image(source, path, sha256=sha256, cache=cache, deadline=deadline, progress=progress)
+            key = add_image(name, path, os=os, sha256=sha256, cache=cache, deadline=deadline, progress=progress)
         finally:
             if fetched:
                 path.unlink(missing_ok=True)
-        if new:
-            keep_recipe(source)
     if as_json:
         click.echo(json.dumps({"schema": 1, "image": {"name": name, "key": key}}, indent=2))
     else:

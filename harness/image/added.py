@@ -4,6 +4,8 @@
 A user's own disk with a generalized Windows (sysprep), as evaluation disks are, which nobody else has the media for;
 and cloud images, as distributions publish them, with a boot loader of their own and cloud-init (docs/images.md). The
 disk is copied: the user's file stays as it is, and machines stand on overlays of the copy.
+
+Names are the user's; the recipe of a new one is that of ``windows-server``, or the one for cloud images below.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from harness.image import catalog
 from harness.image.builders import Progress
 from harness.image.cache import Cache, check_owner
 from harness.image.catalog import Source
+from harness.image.contents import SECTOR, Os, has_gpt, system_on
 from harness.image.recipe import Recipe
 from harness.package.download import check_url, download
 from harness.process import run
@@ -34,7 +37,6 @@ from harness.state import replace_text
 
 BUILDER = "added"
 _CHUNK = 4 << 20
-_SECTOR = 512
 _BOOT_CODE = 440
 """Bytes of the first sector that are a program."""
 _CLOUD = """\
@@ -53,6 +55,8 @@ memory_mb = 1024
 suite = ""
 patience = 2
 """
+WINDOWS = "windows-server"
+"""The recipe that those of other Windows images are made of."""
 MOST_BYTES = 32 << 30
 """Of a disk that is downloaded."""
 _ISO = (32769, b"CD001")
@@ -61,10 +65,10 @@ _FORMATS = {"raw": "raw", "qcow2": "qcow2", "vpc": "vpc", "vhdx": "vhdx", "vmdk"
 _SUFFIXES = {".vhd": "vpc", ".vhdx": "vhdx", ".qcow2": "qcow2", ".vmdk": "vmdk", ".img": "raw", ".raw": "raw"}
 
 
-def cloud_source(name: str) -> Source:
-    """The recipe of a cloud image that is called ``name``. Raises UsageError for what cannot be a name."""
+def new_source(name: str, os: Os) -> Source:
+    """The recipe of a disk with ``os`` that is called ``name``. Raises UsageError for what cannot be a name."""
     try:
-        recipe = Recipe.model_validate(tomllib.loads(_CLOUD.format(name=name)))
+        recipe = Recipe.model_validate(catalog.with_base(tomllib.loads(_text(name, os))))
     except (ValidationError, tomllib.TOMLDecodeError):
         raise UsageError(
             f"{name[:60]!r} cannot be the name of an image", hint="small letters, digits, . and -, at most 41"
@@ -72,12 +76,19 @@ def cloud_source(name: str) -> Source:
     return Source(recipe, catalog.added_folder() / name)
 
 
+def _text(name: str, os: Os) -> str:
+    if os == "linux":
+        return _CLOUD.format(name=name)
+    text = (catalog.images_folder() / WINDOWS / "recipe.toml").read_text("utf-8")
+    return text.replace(f'name = "{WINDOWS}"\n', f'name = "{name}"\n')
+
+
 def keep_recipe(source: Source) -> None:
     """Make an image that was added known under its name."""
     for folder in (source.folder.parent, source.folder):
         folder.mkdir(mode=0o700, exist_ok=True)
         check_owner(folder)
-    replace_text(source.folder / "recipe.toml", _CLOUD.format(name=source.recipe.name))
+    replace_text(source.folder / "recipe.toml", _text(source.recipe.name, source.recipe.os))
 
 
 def forget_recipe(name: str) -> None:
@@ -103,17 +114,21 @@ def fetch(url: str, sha256: str | None, *, cache: Cache, deadline: Deadline) -> 
 
 
 def add_image(
-    source: Source, file: Path, *, sha256: str | None, cache: Cache, deadline: Deadline, progress: Progress
+    name: str,
+    file: Path,
+    *,
+    os: Os | None = None,
+    sha256: str | None,
+    cache: Cache,
+    deadline: Deadline,
+    progress: Progress,
 ) -> str:
-    """Take ``file`` as the disk of the image ``source``; its key, 16 digits of the file's SHA-256.
+    """Take ``file`` as the disk of the image ``name``; its key, 16 digits of the file's SHA-256.
 
-    Raises UsageError for a file that is none, another one than ``sha256`` says, or no disk; HostError without room.
+    ``os`` is what the user says of it; None is to be seen from the disk. Raises UsageError for a file that is none,
+    another one than ``sha256`` says, no disk, or one of which nobody knows the system; HostError without room.
     """
-    if source.recipe.builder != BUILDER:
-        raise UsageError(
-            f"the image {source.recipe.name} is built from its recipe, no file is added to it",
-            hint=f"'vmrole images build {source.recipe.name}'",
-        )
+    source = known(name, os)
     _look(file)
     progress(f"reading {file.name}")
     digest = _digest(file, deadline)
@@ -121,37 +136,99 @@ def add_image(
         raise UsageError(f"{file} has the SHA-256 {digest}, expected was {sha256}", hint="download it again")
     facts = _facts(file, deadline)
     size = int(facts["virtual-size"])
-    key, built = digest[:16], datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    name = source.recipe.name
-    free = shutil.disk_usage(cache.building).free
-    if free < int(facts.get("actual-size") or size) + (1 << 30):
-        raise HostError(
-            f"the image cache {cache.folder} has {free >> 20} MiB of room, which is not enough for {file.name}",
-            hint="remove old images with 'vmrole images remove', or choose another folder with VMROLE_CACHE_DIR",
-        )
+    check_room(cache, int(facts.get("actual-size") or size), file.name)
+    key = digest[:16]
     with cache.locked(f"{name}-{key}", deadline, lambda: None), cache.workplace(f"{name}-{key}") as work:
         progress(f"copying {file.name}, {size >> 20} MiB")
-        disk = work / "disk.raw"
+        disk = work / DISK
         argv = ["qemu-img", "convert", "-q", "-f", facts["format"], "-O", "raw", str(file.absolute()), str(disk)]
         try:
             run(argv, deadline=deadline)
         except CommandError as error:
             raise UsageError(f"{file} cannot be read as a disk: {error.stderr[:200]}") from error
-        record = {
-            "schema": 1,
-            "name": name,
-            "key": key,
-            "built": built,
-            "components_version": "",
-            "files": {"disk": disk.name},
-            "packages": [f"{file.name}={digest}"],
-            "uefi": _needs_uefi(disk, source.recipe.os),
-        }
-        (work / "image.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        for path in (*work.iterdir(), work):
-            cache.grant(path)
-        work.rename(cache.images / f"{name}-{key}-{built.replace(':', '').replace('-', '')}")
+        source = source or new_source(name, os or _seen(disk, file.name, progress))
+        if os is None:
+            _check_known(source, disk, file.name)
+        put(cache, source, work, key, media=f"{file.name}={digest}")
     return key
+
+
+DISK = "disk.raw"
+
+
+def put(cache: Cache, source: Source, work: Path, key: str, *, media: str, components: str = "") -> None:
+    """Make the workplace ``work`` with the disk the image ``source``; ``media`` is what it was made from, and
+    ``components`` the version of the integration components in it."""
+    name, built = source.recipe.name, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    record = {
+        "schema": 1,
+        "name": name,
+        "key": key,
+        "built": built,
+        "components_version": components,
+        "files": {"disk": DISK},
+        "packages": [media],
+        "uefi": _needs_uefi(work / DISK, source.recipe.os),
+    }
+    (work / "image.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    for path in (*work.iterdir(), work):
+        cache.grant(path)
+    work.rename(cache.images / f"{name}-{key}-{built.replace(':', '').replace('-', '')}")
+    if source.folder.parent == catalog.added_folder():
+        keep_recipe(source)
+
+
+def check_room(cache: Cache, size: int, what: str) -> None:
+    """Raise HostError unless the cache has room for ``size`` bytes and a little more."""
+    free = shutil.disk_usage(cache.building).free
+    if free < size + (1 << 30):
+        raise HostError(
+            f"the image cache {cache.folder} has {free >> 20} MiB of room, which is not enough for {what}",
+            hint="remove old images with 'vmrole images remove', or choose another folder with VMROLE_CACHE_DIR",
+        )
+
+
+def known(name: str, os: Os | None) -> Source | None:
+    """The recipe of ``name``, None for a name that is new. Raises UsageError for one that takes no disk, or not one of
+    ``os``."""
+    if name not in catalog.names():
+        new_source(name, os or "linux")
+        return None
+    source = catalog.load(name)
+    if source.recipe.builder != BUILDER:
+        raise UsageError(
+            f"the image {name} is built from its recipe, no file is added to it",
+            hint=f"'vmrole images build {name}', or choose a new name for the file",
+        )
+    if os and os != source.recipe.os:
+        raise _other_system(source, os, "the disk")
+    return source
+
+
+def _seen(disk: Path, file: str, progress: Progress) -> Os:
+    seen = system_on(disk)
+    if seen is None:
+        raise UsageError(
+            f"{file} does not tell whether it is a Windows or a Linux: no file system of either is on it, or of both",
+            hint="say it with --os windows or --os linux",
+        )
+    system, told = seen
+    progress(f"it is taken for {system.capitalize()}: it has a file system of the kind {told}")
+    return system
+
+
+def _check_known(source: Source, disk: Path, file: str) -> None:
+    """A disk that tells nothing is what its name says."""
+    seen = system_on(disk)
+    if seen and seen[0] != source.recipe.os:
+        raise _other_system(source, seen[0], file)
+
+
+def _other_system(source: Source, os: Os, file: str) -> UsageError:
+    return UsageError(
+        f"the image {source.recipe.name} is a {source.recipe.os.capitalize()}, and {file} is a {os.capitalize()}",
+        hint="choose another name",
+    )
 
 
 def key_of(cache: Cache, name: str) -> str | None:
@@ -169,7 +246,7 @@ def missing(name: str) -> UsageError:
     """What is said of an image whose disk was not added yet."""
     return UsageError(
         f"the image {name} is made from media of your own, and none were added",
-        hint=f"'vmrole images add {name} FILE.vhdx' takes a generalized Windows Server, e.g. an evaluation disk",
+        hint=f"'vmrole images add {name} FILE' takes a generalized disk of that system, e.g. a published one",
     )
 
 
@@ -225,10 +302,9 @@ def _data_file(facts: Mapping[str, Any]) -> bool:
     return isinstance(data, dict) and "data-file" in data
 
 
-def _needs_uefi(disk: Path, os: str) -> bool:
+def _needs_uefi(disk: Path, os: Os) -> bool:
     """Whether a BIOS cannot start it. A GUID partition table means UEFI to Windows; a Linux image with one is made for
     both where the first sector has a program."""
     with disk.open("rb") as stream:
-        first = stream.read(_SECTOR)
-        gpt = stream.read(8) == b"EFI PART"
-    return gpt and (os == "windows" or not any(first[:_BOOT_CODE]))
+        first = stream.read(SECTOR)
+    return has_gpt(disk) and (os == "windows" or not any(first[:_BOOT_CODE]))

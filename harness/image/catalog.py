@@ -5,6 +5,7 @@ images that this user added."""
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.image.cache import check_owner, default_folder
 from harness.image.recipe import Recipe
 
 _INHERITED = ("suite", "disk_mb", "kernel_arguments", "first_modules", "second_modules", "masked")
+_COMPONENTS = "windows-components"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -42,7 +44,10 @@ class Source:
     @property
     def windows_components(self) -> Path | None:
         """Sources of the integration components for Windows; None when its guest has no use for them."""
-        return self.folder.parent / "windows-components" if self.recipe.os == "windows" else None
+        if self.recipe.os != "windows":
+            return None
+        beside = self.folder.parent / _COMPONENTS
+        return beside if beside.is_dir() else images_folder() / _COMPONENTS
 
 
 def images_folder() -> Path:
@@ -77,16 +82,18 @@ def load(name: str, folder: Path | None = None) -> Source:
         path = added_folder() / name
         check_owner(path / "recipe.toml")
     try:
-        text = _read(path)
-        if base := text.get("base"):
-            inherited = _read((folder or images_folder()) / str(base))
-            text = {key: inherited[key] for key in _INHERITED if key in inherited} | text
-        recipe = Recipe.model_validate(text)
+        recipe = Recipe.model_validate(with_base(_read(path), folder))
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError, FileNotFoundError) as error:
         raise HarnessError(f"the recipe of image {name} is not valid: {error}") from error
     if recipe.name != name:
         raise HarnessError(f"the recipe in the folder {name} calls itself {recipe.name}")
     return Source(recipe, path)
+
+
+def with_base(text: Mapping[str, object], folder: Path | None = None) -> dict[str, object]:
+    """A recipe with what it takes from the one that it is based on."""
+    inherited = _read((folder or images_folder()) / str(text["base"])) if text.get("base") else {}
+    return {key: inherited[key] for key in _INHERITED if key in inherited} | dict(text)
 
 
 def _read(folder: Path) -> dict[str, object]:
