@@ -104,15 +104,21 @@ def build(name: str, again: bool, as_json: bool) -> None:
     type=click.Choice(["linux", "windows"]),
     help="The system on the disk; seen from its file systems without it.",
 )
+@click.option("--edition", metavar="NAME|NUMBER", help="Of a medium: which Windows on it; the first one without it.")
+@click.option("--product-key-file", type=click.Path(path_type=Path), help="Of a medium: the key, on the first line.")
+@click.option("--disk-gb", type=click.IntRange(min=1, max=2000), help="Of a medium: the disk it is installed on; 40.")
+@click.option("--memory", type=click.IntRange(min=256), metavar="MB", help="Of a medium: while it is installed.")
+@click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Of a medium: limit of Windows Setup.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def add(name: str, file: str, sha256: str | None, os: Os | None, as_json: bool) -> None:
-    """Make the image NAME from a disk (VHD, VHDX, VMDK, qcow2, raw).
+def add(name: str, file: str, sha256: str | None, os: Os | None, as_json: bool, **setup: Any) -> None:
+    """Make the image NAME from a disk (VHD, VHDX, VMDK, qcow2, raw) or from an installation medium of Windows (ISO).
 
-    NAME is any new name, or that of an image which was added before. The disk is one of your own with a generalized
-    Windows, or a Linux cloud image as its distribution publishes it, with a boot loader and cloud-init.
+    NAME is any new name, or that of an image which was added before. A disk is one of your own with a generalized
+    Windows, or a Linux cloud image as its distribution publishes it, with a boot loader and cloud-init. From a medium
+    Windows Setup installs and generalizes a disk once, unattended, in a machine that reaches nothing.
     """
     from harness.deadline import Deadline
-    from harness.image.added import add_image, fetch, known
+    from harness.image.added import add_image, fetch, is_medium, known
     from harness.run.host import IMAGE_SECONDS
     from harness.run.interrupt import interruptible
 
@@ -128,7 +134,13 @@ def add(name: str, file: str, sha256: str | None, os: Os | None, as_json: bool) 
         else:
             path = Path(file)
         try:
-            key = add_image(name, path, os=os, sha256=sha256, cache=cache, deadline=deadline, progress=progress)
+            if is_medium(path):
+                key = _install(name, path, os, sha256, **setup)
+            else:
+                given = [f"--{option.replace('_', '-')}" for option, value in setup.items() if value is not None]
+                if given:
+                    raise UsageError(f"{given[0]} is for installation media, and {path} is none", hint="leave it out")
+                key = add_image(name, path, os=os, sha256=sha256, cache=cache, deadline=deadline, progress=progress)
         finally:
             if fetched:
                 path.unlink(missing_ok=True)
@@ -138,13 +150,43 @@ def add(name: str, file: str, sha256: str | None, os: Os | None, as_json: bool) 
         click.echo(f"{name} {key} is there")
 
 
+def _install(
+    name: str,
+    file: Path,
+    os: Os | None,
+    sha256: str | None,
+    *,
+    edition: str | None,
+    product_key_file: Path | None,
+    disk_gb: int | None,
+    memory: int | None,
+    timeout: float | None,
+) -> str:
+    from harness.cli.options import read_secret
+    from harness.cli.reporting import reporting
+    from harness.image.added import known, new_source
+    from harness.image.catalog import load, names
+    from harness.masking import Masker
+    from harness.run.windows.install import DISK_GB, Installation, install_image
+
+    if os == "linux":
+        raise UsageError(f"{file} is an installation medium, and only Windows is installed from one", hint="add a disk")
+    known(name, "windows")
+    product_key = read_secret(product_key_file) if product_key_file else None
+    wanted = Installation(file, sha256, edition or "1", product_key, disk_gb or DISK_GB, memory, timeout)
+    masker = Masker(wanted.secrets)
+    source = load(name) if name in names() else new_source(name, "windows")
+    with reporting(masker, folder=None) as (bus, _recorder):
+        return install_image(source, wanted, _cache(), bus, on_secrets=masker.add)
+
+
 @command.command("remove")
 @click.argument("name")
 @click.option("--outdated", is_flag=True, help="Only what its recipe would not give today.")
 def remove(name: str, outdated: bool) -> None:
     """Remove the built images called NAME, with their templates. Machines that run on them must be gone."""
     from harness.deadline import Deadline
-    from harness.image.added import forget_recipe
+    from harness.image.added import forget_media, forget_recipe
     from harness.image.build import list_images, remove_image
     from harness.machine.checkpoints import templates_in_use
     from harness.machine.sweep import kept_machines
@@ -167,5 +209,6 @@ def remove(name: str, outdated: bool) -> None:
     for entry in entries:
         remove_image(cache, entry, deadline=Deadline(60))
         click.echo(f"removed {entry.name} {entry.key}")
+    forget_media(cache)
     if not outdated:
         forget_recipe(name)

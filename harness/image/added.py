@@ -5,6 +5,9 @@ A user's own disk with a generalized Windows (sysprep), as evaluation disks are,
 and cloud images, as distributions publish them, with a boot loader of their own and cloud-init (docs/images.md). The
 disk is copied: the user's file stays as it is, and machines stand on overlays of the copy.
 
+From an installation medium Windows Setup makes such a disk once (harness.run.windows.install); the medium is kept as
+CACHE/media/<SHA-256>.iso for as long as there is an image of it.
+
 Names are the user's; the recipe of a new one is that of ``windows-server``, or the one for cloud images below.
 """
 
@@ -60,6 +63,9 @@ WINDOWS = "windows-server"
 MOST_BYTES = 32 << 30
 """Of a disk that is downloaded."""
 _ISO = (32769, b"CD001")
+"""Where an ISO 9660 file system says that it is one; a UDF one has this, too."""
+_STARTS = (17 * 2048, b"\0CD001\1EL TORITO SPECIFICATION")
+_MEDIA = "media"
 _FORMATS = {"raw": "raw", "qcow2": "qcow2", "vpc": "vpc", "vhdx": "vhdx", "vmdk": "vmdk"}
 """Formats of qemu-img that are taken; vpc is VHD."""
 _SUFFIXES = {".vhd": "vpc", ".vhdx": "vhdx", ".qcow2": "qcow2", ".vmdk": "vmdk", ".img": "raw", ".raw": "raw"}
@@ -129,11 +135,7 @@ def add_image(
     another one than ``sha256`` says, no disk, or one of which nobody knows the system; HostError without room.
     """
     source = known(name, os)
-    _look(file)
-    progress(f"reading {file.name}")
-    digest = _digest(file, deadline)
-    if sha256 and digest != sha256.strip().lower():
-        raise UsageError(f"{file} has the SHA-256 {digest}, expected was {sha256}", hint="download it again")
+    digest = _verified(file, sha256, deadline, progress)
     facts = _facts(file, deadline)
     size = int(facts["virtual-size"])
     check_room(cache, int(facts.get("actual-size") or size), file.name)
@@ -250,17 +252,62 @@ def missing(name: str) -> UsageError:
     )
 
 
-def _look(file: Path) -> None:
+def is_medium(file: Path) -> bool:
+    """Whether ``file`` is an ISO. Raises UsageError when it cannot be read."""
+    return _at(file, *_ISO)
+
+
+def _at(file: Path, offset: int, text: bytes) -> bool:
     try:
         with file.open("rb") as stream:
-            stream.seek(_ISO[0])
-            if stream.read(len(_ISO[1])) == _ISO[1]:
-                raise UsageError(
-                    f"{file} is an installation medium, and Windows Setup is not run from it here",
-                    hint="install it once into a VHDX, generalize that with sysprep, and add it",
-                )
+            stream.seek(offset)
+            return stream.read(len(text)) == text
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def keep_medium(
+    file: Path, *, sha256: str | None, cache: Cache, deadline: Deadline, progress: Progress
+) -> tuple[Path, str]:
+    """The installation medium ``file`` in the cache, copied unless it is there, and its SHA-256.
+
+    Raises UsageError for one that no machine starts from, or another one than ``sha256`` says; HostError without room.
+    """
+    if not _at(file, *_STARTS):
+        raise UsageError(f"{file} is no medium that a machine starts from")
+    digest = _verified(file, sha256, deadline, progress)
+    folder = cache.folder / _MEDIA
+    folder.mkdir(mode=0o700, exist_ok=True)
+    check_owner(folder)
+    cache.grant(folder)
+    kept = folder / f"{digest}.iso"
+    with cache.locked(f"media-{digest[:16]}", deadline, lambda: None):
+        if not kept.exists():
+            check_room(cache, file.stat().st_size, file.name)
+            progress(f"copying {file.name}, {file.stat().st_size >> 20} MiB")
+            with cache.workplace(f"media-{digest[:16]}") as work:
+                shutil.copyfile(file, work / kept.name)
+                cache.grant(work / kept.name)
+                (work / kept.name).rename(kept)
+        check_owner(kept)
+    return kept, digest
+
+
+def forget_media(cache: Cache) -> None:
+    """Remove the installation media that no image is of any more."""
+    texts = [path.read_text("utf-8", "replace") for path in cache.images.glob("*/image.json")]
+    for medium in (cache.folder / _MEDIA).glob("*.iso"):
+        if not any(medium.stem in text for text in texts):
+            medium.unlink(missing_ok=True)
+
+
+def _verified(file: Path, sha256: str | None, deadline: Deadline, progress: Progress) -> str:
+    """The SHA-256 of ``file``. Raises UsageError when it is another one than ``sha256``."""
+    progress(f"reading {file.name}")
+    digest = _digest(file, deadline)
+    if sha256 and digest != sha256.strip().lower():
+        raise UsageError(f"{file} has the SHA-256 {digest}, expected was {sha256}", hint="download it again")
+    return digest
 
 
 def _digest(file: Path, deadline: Deadline) -> str:

@@ -81,3 +81,6 @@ class Image:
     """What it contains, 'name=version'."""
     uefi: bool = False
     """Whether it starts with UEFI and not with a BIOS."""
+    setup: Path | None = None
+    """An installation medium that machines start from for as long as their disk starts nothing; of images that are
+    being made."""

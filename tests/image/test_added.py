@@ -96,7 +96,7 @@ def test_what_is_no_image(cache: Path, tmp_path: Path) -> None:
         (tmp_path / "none.vhdx", (), "cannot be read: No such file"),
         (file, ("--sha256", "ab" * 32), "has the SHA-256"),
         (overlay, (), "is an overlay and not a whole disk"),
-        (iso, (), "is an installation medium"),
+        (iso, (), "is no medium that a machine starts from"),
         (text, (), "is no disk that can be read"),
     ):
         done = within(cache, "images", "add", "windows-server", path, *more)

@@ -24,7 +24,7 @@ from harness.run.result import CertificateResult, LocalResourceResult
 from harness.run.system import Specialization
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
 from harness.run.windows.readback import read_back
-from harness.run.windows.unattend import answer_file, encode_password, render, secrets_of
+from harness.run.windows.unattend import MSI, answer_file, encode_password, render, secrets_of
 
 if TYPE_CHECKING:
     from harness.guest.channel import File
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 SETTINGS = "C:\\ProgramData\\VMRole\\configuration-settings.json"
 """Where programs in the guest find the values of the service configuration's settings: one JSON object."""
-MSI = "WaIntegrationComponents-x64.msi"
 _HTTPS = 5986
 
 
