@@ -10,6 +10,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,3 +169,24 @@ def test_replays_of_an_ordinary_user(ordinary: list[str], image: str, tmp_path: 
 def test_session_as_an_ordinary_user(ordinary: list[str], image: str) -> None:
     done = as_user(ordinary, "exec", "--image", image, "--connect", "qemu:///session", "--", "uname", "-s")
     assert (done.returncode, done.stdout) == (0, "Linux\n"), done.stderr
+
+
+_MIXED = """
+from harness.machine.qemu.connection import connect
+with connect(None) as connection:
+    from lxml import etree
+    etree.fromstring("<a/>")
+    connection.raw.getDomainCapabilities(connection.emulator, "x86_64", "q35", "qemu")
+"""
+
+
+def test_libvirt_and_lxml_have_a_libxml2_each(state_folder: Path) -> None:
+    """The dynamic linker tells what it takes from where: nothing of one for the other."""
+    done = subprocess.run(
+        [sys.executable, "-c", _MIXED], env=os.environ | {"LD_DEBUG": "bindings"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    taken = [line for line in done.stderr.splitlines() if "binding file" in line]
+    assert any("/etree." in line.split(" to ")[0] for line in taken) and any("libxml2" in line for line in taken)
+    mixed = [line for line in taken if "/etree." in line and "libxml2" in line]
+    assert not mixed, mixed[:3]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import importlib
 import os
 import shutil
 import threading
@@ -87,6 +88,8 @@ def _embedded() -> Connection:
     kept = _kept_capabilities()
 
     def close() -> None:
+        # First, because libvirt closes only when none of its threads waits for an answer of a QEMU any more.
+        end_machines(folder)
         _keep_capabilities(folder.path, kept)
         # libvirt's threads write to the folder, which is about to be removed, until they have seen every end.
         Deadline(_ENDS_SECONDS).poll(lambda: None if _ending(connection.raw) else True, every=0.005)
@@ -137,6 +140,10 @@ def check_uri(uri: str) -> None:
 def open_libvirt(uri: str) -> libvirt.virConnect:
     """Open a connection or say in one sentence why not."""
     check_uri(uri)
+    # libvirt loads its drivers for everybody to see, the system's libxml2 with them: an lxml that is loaded later takes
+    # that for the one it was made with, both run into each other's functions, and the process crashes or hangs. One
+    # that is there already keeps its own.
+    importlib.import_module("lxml.etree")
     try:
         return libvirt.open(uri)
     except libvirt.libvirtError as error:
