@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,27 +77,20 @@ def events(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (output / "events.jsonl").read_text().splitlines()]
 
 
-Told = Callable[[str, object], None]
-
-
-def test_a_run_tells_how_to_go_on(failed: Failed, record_property: Told) -> None:
+def test_a_run_tells_how_to_go_on(failed: Failed) -> None:
     assert f"vmrole replay {failed.output} --from preinstall-3" in failed.stderr
     taken = [event for event in events(failed.output) if event["event"] == "checkpoint-taken"]
-    assert [event["step"] for event in taken] == list(steps(failed.result))
-    for event in taken:
-        record_property(f"paused before {event['step']}", event["paused"])
-        assert 0 < event["paused"] <= event["seconds"]
+    assert [event["step"] for event in taken] == ["preinstall-1", "preinstall-2", "preinstall-3"]
+    assert all(0 < event["paused"] <= event["seconds"] for event in taken)
 
 
-def test_the_step_with_a_changed_payload(
-    failed: Failed, tmp_path: Path, state_folder: Path, record_property: Told
-) -> None:
+def test_the_step_with_a_changed_payload(failed: Failed, tmp_path: Path, state_folder: Path) -> None:
     """What ran before is there, the payload is that of now by the names that Windows knows files by, the secret of the
     first run comes along, masked, and the guest restarts as one that never stood still."""
     before = inventory(state_folder)
     kept = {folder.name for folder in (state_folder / "checkpoints").iterdir()}
     lines = (f"if not %1=={_WORD} exit /b 7", "type C:\\trace.txt", "type Deep\\other.txt", "echo mended %1")
-    new = {"new file.txt": "new", "Stays.txt": "stays", "OTHER.TXT": "of now"}
+    new = {"new file.txt": "new", "Stays.txt": "stays", "OTHER.TXT": "of now\r\n"}
     changed, output = package(tmp_path / "changed", *lines, **new), tmp_path / "out"
     done = vmrole(
         "replay", failed.output, "--from", "preinstall-3", "--package", changed, "--output", output, "--json",
@@ -115,8 +108,7 @@ def test_the_step_with_a_changed_payload(
     assert _WORD not in done.stdout + done.stderr + (output / "events.jsonl").read_text()
     assert inventory(state_folder) == before
     assert {folder.name for folder in (state_folder / "checkpoints").iterdir()} == kept, "it succeeded"
-    [resumed] = [phase for phase in told["phases"] if phase["name"] == "resume"]
-    record_property("resumed and reached by WinRM", resumed["seconds"])
+    assert [phase["name"] for phase in told["phases"]][:2] == ["image", "resume"]
 
 
 def test_the_disk_and_the_memory_are_those_of_then(failed: Failed, tmp_path: Path) -> None:
@@ -131,7 +123,7 @@ def test_the_disk_and_the_memory_are_those_of_then(failed: Failed, tmp_path: Pat
 
 def test_a_shell_before_a_step(failed: Failed) -> None:
     argv = [str(VMROLE), "shell", str(failed.output), "--at", "preinstall-2"]
-    lines = b"type C:\\trace.txt\nif not exist C:\\made exit 4\n"
-    done = subprocess.run(argv, input=lines, capture_output=True, timeout=240, check=False)
+    line = b"type C:\\trace.txt& if not exist C:\\made exit 4\n"
+    done = subprocess.run(argv, input=line, capture_output=True, timeout=240, check=False)
     assert done.returncode == 4, done.stderr
     assert b"first" in done.stdout and b"second" not in done.stdout
