@@ -75,8 +75,14 @@ def list_(as_json: bool) -> None:
 @command.command("build")
 @click.argument("name")
 @click.option("--again", is_flag=True, help="Build it anew, with today's packages, although it is there.")
+@click.option(
+    "--powershell",
+    type=click.Path(path_type=Path),
+    metavar="ZIP",
+    help="Of a stand-in for Windows: NAME-powershell, with the PowerShell in this zip (Windows, x64).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def build(name: str, again: bool, as_json: bool) -> None:
+def build(name: str, again: bool, powershell: Path | None, as_json: bool) -> None:
     """Build the image NAME unless it is there."""
     from harness.deadline import Deadline
     from harness.image.build import ensure_image
@@ -86,8 +92,13 @@ def build(name: str, again: bool, as_json: bool) -> None:
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
+    cache, deadline = _cache(), Deadline(IMAGE_SECONDS)
     with interruptible():
-        image = ensure_image(name, cache=_cache(), deadline=Deadline(IMAGE_SECONDS), progress=progress, rebuild=again)
+        if powershell:
+            from harness.image.powershell import variant
+
+            name = variant(name, powershell, cache=cache, deadline=deadline)
+        image = ensure_image(name, cache=cache, deadline=deadline, progress=progress, rebuild=again)
     if as_json:
         facts = {"name": name, "key": image.key, "built": image.built, "components": image.components_version}
         click.echo(json.dumps({"schema": 1, "image": facts}, indent=2))

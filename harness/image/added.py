@@ -33,7 +33,6 @@ from harness.image.builders import Progress
 from harness.image.cache import Cache, check_owner
 from harness.image.catalog import Source
 from harness.image.contents import SECTOR, Os, has_gpt, system_on
-from harness.image.recipe import Recipe
 from harness.package.download import check_url, download
 from harness.process import run
 from harness.state import replace_text
@@ -74,27 +73,25 @@ _SUFFIXES = {".vhd": "vpc", ".vhdx": "vhdx", ".qcow2": "qcow2", ".vmdk": "vmdk",
 def new_source(name: str, os: Os) -> Source:
     """The recipe of a disk with ``os`` that is called ``name``. Raises UsageError for what cannot be a name."""
     try:
-        recipe = Recipe.model_validate(catalog.with_base(tomllib.loads(_text(name, os))))
+        recipe, folder = catalog.recipe_of(tomllib.loads(_text(name, os)), catalog.added_folder() / name)
     except (ValidationError, tomllib.TOMLDecodeError):
         raise UsageError(
             f"{name[:60]!r} cannot be the name of an image", hint="small letters, digits, . and -, at most 41"
         ) from None
-    return Source(recipe, catalog.added_folder() / name)
+    return Source(recipe, folder)
 
 
 def _text(name: str, os: Os) -> str:
-    if os == "linux":
-        return _CLOUD.format(name=name)
-    text = (catalog.images_folder() / WINDOWS / "recipe.toml").read_text("utf-8")
-    return text.replace(f'name = "{WINDOWS}"\n', f'name = "{name}"\n')
+    return _CLOUD.format(name=name) if os == "linux" else f'like = "{WINDOWS}"\nname = "{name}"\n'
 
 
-def keep_recipe(source: Source) -> None:
-    """Make an image that was added known under its name."""
-    for folder in (source.folder.parent, source.folder):
+def keep_recipe(name: str, text: str) -> None:
+    """Make an image of the user's known under its name."""
+    home = catalog.added_folder()
+    for folder in (home, home / name):
         folder.mkdir(mode=0o700, exist_ok=True)
         check_owner(folder)
-    replace_text(source.folder / "recipe.toml", _text(source.recipe.name, source.recipe.os))
+    replace_text(home / name / "recipe.toml", text)
 
 
 def forget_recipe(name: str) -> None:
@@ -135,7 +132,7 @@ def add_image(
     another one than ``sha256`` says, no disk, or one of which nobody knows the system; HostError without room.
     """
     source = known(name, os)
-    digest = _verified(file, sha256, deadline, progress)
+    digest = verified(file, sha256, deadline, progress)
     facts = _facts(file, deadline)
     size = int(facts["virtual-size"])
     check_room(cache, int(facts.get("actual-size") or size), file.name)
@@ -176,8 +173,8 @@ def put(cache: Cache, source: Source, work: Path, key: str, *, media: str, compo
     for path in (*work.iterdir(), work):
         cache.grant(path)
     work.rename(cache.images / f"{name}-{key}-{built.replace(':', '').replace('-', '')}")
-    if source.folder.parent == catalog.added_folder():
-        keep_recipe(source)
+    if name not in catalog.names(catalog.images_folder()):
+        keep_recipe(name, _text(name, source.recipe.os))
 
 
 def check_room(cache: Cache, size: int, what: str) -> None:
@@ -275,33 +272,48 @@ def keep_medium(
     """
     if not _at(file, *_STARTS):
         raise UsageError(f"{file} is no medium that a machine starts from")
-    digest = _verified(file, sha256, deadline, progress)
+    digest = verified(file, sha256, deadline, progress)
+    progress(f"copying {file.name}, {file.stat().st_size >> 20} MiB")
+    return keep(file, f"{digest}.iso", cache=cache, deadline=deadline), digest
+
+
+def keep(file: Path, name: str, *, cache: Cache, deadline: Deadline) -> Path:
+    """``file`` in the cache as ``name``, which begins with its SHA-256; copied unless it is there.
+
+    Raises HostError without room.
+    """
+    kept = media_folder(cache) / name
+    entry = f"media-{name[:16]}"
+    with cache.locked(entry, deadline, lambda: None):
+        if not kept.exists():
+            check_room(cache, file.stat().st_size, file.name)
+            with cache.workplace(entry) as work:
+                shutil.copyfile(file, work / name)
+                cache.grant(work / name)
+                (work / name).rename(kept)
+        check_owner(kept)
+    return kept
+
+
+def media_folder(cache: Cache) -> Path:
+    """Where what images were made from is kept."""
     folder = cache.folder / _MEDIA
     folder.mkdir(mode=0o700, exist_ok=True)
     check_owner(folder)
     cache.grant(folder)
-    kept = folder / f"{digest}.iso"
-    with cache.locked(f"media-{digest[:16]}", deadline, lambda: None):
-        if not kept.exists():
-            check_room(cache, file.stat().st_size, file.name)
-            progress(f"copying {file.name}, {file.stat().st_size >> 20} MiB")
-            with cache.workplace(f"media-{digest[:16]}") as work:
-                shutil.copyfile(file, work / kept.name)
-                cache.grant(work / kept.name)
-                (work / kept.name).rename(kept)
-        check_owner(kept)
-    return kept, digest
+    return folder
 
 
 def forget_media(cache: Cache) -> None:
-    """Remove the installation media that no image is of any more."""
-    texts = [path.read_text("utf-8", "replace") for path in cache.images.glob("*/image.json")]
-    for medium in (cache.folder / _MEDIA).glob("*.iso"):
+    """Remove what was kept for images that are not there any more, nor their recipes."""
+    records = [*cache.images.glob("*/image.json"), *catalog.added_folder().glob("*/recipe.toml")]
+    texts = [path.read_text("utf-8", "replace") for path in records]
+    for medium in media_folder(cache).iterdir():
         if not any(medium.stem in text for text in texts):
             medium.unlink(missing_ok=True)
 
 
-def _verified(file: Path, sha256: str | None, deadline: Deadline, progress: Progress) -> str:
+def verified(file: Path, sha256: str | None, deadline: Deadline, progress: Progress) -> str:
     """The SHA-256 of ``file``. Raises UsageError when it is another one than ``sha256``."""
     progress(f"reading {file.name}")
     digest = _digest(file, deadline)

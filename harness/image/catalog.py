@@ -16,7 +16,6 @@ from harness.image.cache import check_owner, default_folder
 from harness.image.recipe import Recipe
 
 _INHERITED = ("suite", "disk_mb", "kernel_arguments", "first_modules", "second_modules", "masked")
-_COMPONENTS = "windows-components"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -44,10 +43,7 @@ class Source:
     @property
     def windows_components(self) -> Path | None:
         """Sources of the integration components for Windows; None when its guest has no use for them."""
-        if self.recipe.os != "windows":
-            return None
-        beside = self.folder.parent / _COMPONENTS
-        return beside if beside.is_dir() else images_folder() / _COMPONENTS
+        return self.folder.parent / "windows-components" if self.recipe.os == "windows" else None
 
 
 def images_folder() -> Path:
@@ -82,7 +78,7 @@ def load(name: str, folder: Path | None = None) -> Source:
         path = added_folder() / name
         check_owner(path / "recipe.toml")
     try:
-        recipe = Recipe.model_validate(with_base(_read(path), folder))
+        recipe, path = recipe_of(_read(path), path, folder)
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError, FileNotFoundError) as error:
         raise HarnessError(f"the recipe of image {name} is not valid: {error}") from error
     if recipe.name != name:
@@ -90,10 +86,24 @@ def load(name: str, folder: Path | None = None) -> Source:
     return Source(recipe, path)
 
 
-def with_base(text: Mapping[str, object], folder: Path | None = None) -> dict[str, object]:
-    """A recipe with what it takes from the one that it is based on."""
-    inherited = _read((folder or images_folder()) / str(text["base"])) if text.get("base") else {}
-    return {key: inherited[key] for key in _INHERITED if key in inherited} | dict(text)
+def recipe_of(text: Mapping[str, object], path: Path, folder: Path | None = None) -> tuple[Recipe, Path]:
+    """The recipe ``text``, which was found in ``path``, and where its sources are.
+
+    With ``like`` it is another name for one of ours, and the sources are that one's. A recipe takes some things from
+    the one that it is based on. Raises ValidationError, or FileNotFoundError for one that is like none of ours.
+    """
+    place = folder or images_folder()
+    if like := text.get("like"):
+        if like not in names(place):
+            raise FileNotFoundError(f"there is no recipe {like!r} that it could be like")
+        path = place / str(like)
+        text = _read(path) | {key: value for key, value in text.items() if key != "like"}
+    inherited = _read(place / str(text["base"])) if text.get("base") else {}
+    whole = {key: inherited[key] for key in _INHERITED if key in inherited} | dict(text)
+    cannot = whole.get("cannot")
+    if whole.get("powershell") and isinstance(cannot, list):
+        whole["cannot"] = [word for word in cannot if word != "powershell"]
+    return Recipe.model_validate(whole), path
 
 
 def _read(folder: Path) -> dict[str, object]:

@@ -56,6 +56,8 @@ class Recipe(BaseModel):
     """Shell commands that run in a generalized guest before it is frozen: what forks will need is in memory then."""
     wheels: tuple[str, ...] = ()
     """Python packages for the guest that its distribution lacks, 'NAME==VERSION --hash=sha256:...', pure Python."""
+    powershell: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """SHA-256 of the PowerShell that the user supplied for a stand-in (harness.image.powershell); "" for none."""
     masked: tuple[str, ...] = ()
     """'system/UNIT' and 'system-generators/NAME' that are linked to /dev/null below /etc/systemd."""
 
