@@ -153,7 +153,11 @@ def test_steps_reach_the_engine(tmp_path: Path, state_folder: Path) -> None:
         scripts(
             script(1, "powershell.exe -NoProfile -ExecutionPolicy Bypass Get-Item 'a b'", ExitCodeRegex="^0$"),
             script(2, "pwsh.exe -File x.ps1", ErrorPolicy="WarnAndContinueOnMatch"),
-            script(3, "cmd.exe /c powershell -Command exit 7 & if errorlevel 4242 echo it came through"),
+            script(
+                3,
+                "cmd.exe /c powershell -Command exit 7 & if errorlevel 4242 echo it came through",
+                ErrorPolicy="WarnAndContinueOnMatch",
+            ),
             script(4, "powershell.exe -Version 2.0 -File x.ps1"),
         )
     )
