@@ -6,11 +6,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.image.contents import Os
 
 
 @click.group()
@@ -72,8 +75,14 @@ def list_(as_json: bool) -> None:
 @command.command("build")
 @click.argument("name")
 @click.option("--again", is_flag=True, help="Build it anew, with today's packages, although it is there.")
+@click.option(
+    "--powershell",
+    type=click.Path(path_type=Path),
+    metavar="ZIP",
+    help="Of a stand-in for Windows: NAME-powershell, with the PowerShell in this zip (Windows, x64).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def build(name: str, again: bool, as_json: bool) -> None:
+def build(name: str, again: bool, powershell: Path | None, as_json: bool) -> None:
     """Build the image NAME unless it is there."""
     from harness.deadline import Deadline
     from harness.image.build import ensure_image
@@ -83,8 +92,13 @@ def build(name: str, again: bool, as_json: bool) -> None:
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
+    cache, deadline = _cache(), Deadline(IMAGE_SECONDS)
     with interruptible():
-        image = ensure_image(name, cache=_cache(), deadline=Deadline(IMAGE_SECONDS), progress=progress, rebuild=again)
+        if powershell:
+            from harness.image.powershell import variant
+
+            name = variant(name, powershell, cache=cache, deadline=deadline)
+        image = ensure_image(name, cache=cache, deadline=deadline, progress=progress, rebuild=again)
     if as_json:
         facts = {"name": name, "key": image.key, "built": image.built, "components": image.components_version}
         click.echo(json.dumps({"schema": 1, "image": facts}, indent=2))
@@ -96,24 +110,33 @@ def build(name: str, again: bool, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("file", metavar="FILE|URL")
 @click.option("--sha256", metavar="DIGEST", help="What the file must have; an address needs it.")
+@click.option(
+    "--os",
+    type=click.Choice(["linux", "windows"]),
+    help="The system on the disk; seen from its file systems without it.",
+)
+@click.option("--edition", metavar="NAME|NUMBER", help="Of a medium: which Windows on it; the first one without it.")
+@click.option("--product-key-file", type=click.Path(path_type=Path), help="Of a medium: the key, on the first line.")
+@click.option("--disk-gb", type=click.IntRange(min=1, max=2000), help="Of a medium: the disk it is installed on; 40.")
+@click.option("--memory", type=click.IntRange(min=256), metavar="MB", help="Of a medium: while it is installed.")
+@click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Of a medium: limit of Windows Setup.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def add(name: str, file: str, sha256: str | None, as_json: bool) -> None:
-    """Make the image NAME from a disk (VHD, VHDX, VMDK, qcow2, raw).
+def add(name: str, file: str, sha256: str | None, os: Os | None, as_json: bool, **setup: Any) -> None:
+    """Make the image NAME from a disk (VHD, VHDX, VMDK, qcow2, raw) or from an installation medium of Windows (ISO).
 
-    NAME is windows-server for a disk of your own with a generalized Windows, and any new name for a Linux cloud image
-    as its distribution publishes it, with a boot loader and cloud-init.
+    NAME is any new name, or that of an image which was added before. A disk is one of your own with a generalized
+    Windows, or a Linux cloud image as its distribution publishes it, with a boot loader and cloud-init. From a medium
+    Windows Setup installs and generalizes a disk once, unattended, in a machine that reaches nothing.
     """
     from harness.deadline import Deadline
-    from harness.image import catalog
-    from harness.image.added import add_image, cloud_source, fetch, keep_recipe
+    from harness.image.added import add_image, fetch, is_medium, known
     from harness.run.host import IMAGE_SECONDS
     from harness.run.interrupt import interruptible
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
-    new = name not in catalog.names()
-    source = cloud_source(name) if new else catalog.load(name)
+    known(name, os)  # before anything is loaded
     cache, deadline = _cache(), Deadline(IMAGE_SECONDS)
     with interruptible():
         if fetched := "://" in file:
@@ -122,16 +145,50 @@ def add(name: str, file: str, sha256: str | None, as_json: bool) -> None:
         else:
             path = Path(file)
         try:
-            key = add_image(source, path, sha256=sha256, cache=cache, deadline=deadline, progress=progress)
+            if is_medium(path):
+                key = _install(name, path, os, sha256, **setup)
+            else:
+                given = [f"--{option.replace('_', '-')}" for option, value in setup.items() if value is not None]
+                if given:
+                    raise UsageError(f"{given[0]} is for installation media, and {path} is none", hint="leave it out")
+                key = add_image(name, path, os=os, sha256=sha256, cache=cache, deadline=deadline, progress=progress)
         finally:
             if fetched:
                 path.unlink(missing_ok=True)
-        if new:
-            keep_recipe(source)
     if as_json:
         click.echo(json.dumps({"schema": 1, "image": {"name": name, "key": key}}, indent=2))
     else:
         click.echo(f"{name} {key} is there")
+
+
+def _install(
+    name: str,
+    file: Path,
+    os: Os | None,
+    sha256: str | None,
+    *,
+    edition: str | None,
+    product_key_file: Path | None,
+    disk_gb: int | None,
+    memory: int | None,
+    timeout: float | None,
+) -> str:
+    from harness.cli.options import read_secret
+    from harness.cli.reporting import reporting
+    from harness.image.added import known, new_source
+    from harness.image.catalog import load, names
+    from harness.masking import Masker
+    from harness.run.windows.install import DISK_GB, Installation, install_image
+
+    if os == "linux":
+        raise UsageError(f"{file} is an installation medium, and only Windows is installed from one", hint="add a disk")
+    known(name, "windows")
+    product_key = read_secret(product_key_file) if product_key_file else None
+    wanted = Installation(file, sha256, edition or "1", product_key, disk_gb or DISK_GB, memory, timeout)
+    masker = Masker(wanted.secrets)
+    source = load(name) if name in names() else new_source(name, "windows")
+    with reporting(masker, folder=None) as (bus, _recorder):
+        return install_image(source, wanted, _cache(), bus, on_secrets=masker.add)
 
 
 @command.command("remove")
@@ -140,7 +197,7 @@ def add(name: str, file: str, sha256: str | None, as_json: bool) -> None:
 def remove(name: str, outdated: bool) -> None:
     """Remove the built images called NAME, with their templates. Machines that run on them must be gone."""
     from harness.deadline import Deadline
-    from harness.image.added import forget_recipe
+    from harness.image.added import forget_media, forget_recipe
     from harness.image.build import list_images, remove_image
     from harness.machine.checkpoints import templates_in_use
     from harness.machine.sweep import kept_machines
@@ -163,5 +220,6 @@ def remove(name: str, outdated: bool) -> None:
     for entry in entries:
         remove_image(cache, entry, deadline=Deadline(60))
         click.echo(f"removed {entry.name} {entry.key}")
+    forget_media(cache)
     if not outdated:
         forget_recipe(name)

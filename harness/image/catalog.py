@@ -5,6 +5,7 @@ images that this user added."""
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,16 +78,32 @@ def load(name: str, folder: Path | None = None) -> Source:
         path = added_folder() / name
         check_owner(path / "recipe.toml")
     try:
-        text = _read(path)
-        if base := text.get("base"):
-            inherited = _read((folder or images_folder()) / str(base))
-            text = {key: inherited[key] for key in _INHERITED if key in inherited} | text
-        recipe = Recipe.model_validate(text)
+        recipe, path = recipe_of(_read(path), path, folder)
     except (ValidationError, tomllib.TOMLDecodeError, UnicodeDecodeError, FileNotFoundError) as error:
         raise HarnessError(f"the recipe of image {name} is not valid: {error}") from error
     if recipe.name != name:
         raise HarnessError(f"the recipe in the folder {name} calls itself {recipe.name}")
     return Source(recipe, path)
+
+
+def recipe_of(text: Mapping[str, object], path: Path, folder: Path | None = None) -> tuple[Recipe, Path]:
+    """The recipe ``text``, which was found in ``path``, and where its sources are.
+
+    With ``like`` it is another name for one of ours, and the sources are that one's. A recipe takes some things from
+    the one that it is based on. Raises ValidationError, or FileNotFoundError for one that is like none of ours.
+    """
+    place = folder or images_folder()
+    if like := text.get("like"):
+        if like not in names(place):
+            raise FileNotFoundError(f"there is no recipe {like!r} that it could be like")
+        path = place / str(like)
+        text = _read(path) | {key: value for key, value in text.items() if key != "like"}
+    inherited = _read(place / str(text["base"])) if text.get("base") else {}
+    whole = {key: inherited[key] for key in _INHERITED if key in inherited} | dict(text)
+    cannot = whole.get("cannot")
+    if whole.get("powershell") and isinstance(cannot, list):
+        whole["cannot"] = [word for word in cannot if word != "powershell"]
+    return Recipe.model_validate(whole), path
 
 
 def _read(folder: Path) -> dict[str, object]:

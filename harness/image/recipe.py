@@ -56,6 +56,8 @@ class Recipe(BaseModel):
     """Shell commands that run in a generalized guest before it is frozen: what forks will need is in memory then."""
     wheels: tuple[str, ...] = ()
     """Python packages for the guest that its distribution lacks, 'NAME==VERSION --hash=sha256:...', pure Python."""
+    powershell: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """SHA-256 of the PowerShell that the user supplied for a stand-in (harness.image.powershell); "" for none."""
     masked: tuple[str, ...] = ()
     """'system/UNIT' and 'system-generators/NAME' that are linked to /dev/null below /etc/systemd."""
 
@@ -81,6 +83,9 @@ class Image:
     """What it contains, 'name=version'."""
     uefi: bool = False
     """Whether it starts with UEFI and not with a BIOS."""
+    setup: Path | None = None
+    """An installation medium that machines start from for as long as their disk starts nothing; of images that are
+    being made."""
 
     @property
     def wanted_components(self) -> str:

@@ -187,6 +187,13 @@ class Machine(Protocol):
     def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
         """Files of a guest that does not answer, read from its disk offline and never mounted: it is powered off."""
 
+    @property
+    def disk_bytes(self) -> int:
+        """What the guest has written to its disk takes so many bytes on the host; 0 where that is not known."""
+
+    def save_disk(self, path: Path, *, deadline: Deadline) -> None:
+        """Write the whole disk to ``path``, raw, with what the guest wrote to it: it is powered off."""
+
     def why_paused(self) -> str | None:
         """A sentence when the hypervisor stopped the guest on its own: the host's disk is full, or an I/O error."""
 

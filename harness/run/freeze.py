@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from harness.run.boot import await_stage
 from harness.run.request import DIAGNOSTICS
 
 _GREET_SECONDS = 20.0
+_RENEW_SECONDS = 30.0
 AGENT = "/usr/lib/vmrole/agent"
 _WARM = (
     # What specialization, read-back, steps and collecting will start: in the page cache once for all forks.
@@ -70,3 +72,15 @@ class AgentFreezePoint:
         guest, self.guest = self.guest, None
         if guest:
             guest.close()
+
+
+def renewed(guest: ChannelGuest, instance: str, entropy: str, *, deadline: Deadline) -> None:
+    """Give the guest that goes on as ``instance`` from a checkpoint entropy and the clock of now. Raises GuestError."""
+    limit = deadline.within(_RENEW_SECONDS)
+    state = guest.state(deadline=limit)
+    if state.stage != "ready" or state.instance != instance:
+        raise GuestError(f"the guest does not go on from its checkpoint: it is {state.stage}")
+    done = guest.run([AGENT, "renew"], stdin=f"{entropy}\n{time.time():.6f}\n".encode(), deadline=limit)
+    if done.exit_code != 0:
+        said = done.stderr.decode("utf-8", "replace").strip()[:200]
+        raise GuestError(f"the guest cannot renew its entropy and clock: {said or 'it does not say why'}")

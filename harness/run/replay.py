@@ -5,39 +5,27 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import itertools
-import posixpath
 import secrets
 import shutil
-import tarfile
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, HostError
-from harness.guest.channel import ChannelGuest
-from harness.guest.command import ENVIRONMENT
-from harness.guest.protocol import Guest
+from harness.errors import HostError, UsageError
 from harness.image.recipe import Image
 from harness.machine.checkpoints import Kept
 from harness.machine.protocol import Hypervisor, Machine, MachineSpec, Network
 from harness.plan.step import Plan
-from harness.run.answer import Answer
 from harness.run.deploy import Deployed, network_card
 from harness.run.events import EventBus, MachineChosen, SpecializationRead
-from harness.run.freeze import AGENT
-from harness.run.instance import SshKeyPair
-from harness.run.linux.identity import PAYLOAD, LinuxIdentity
-from harness.run.readback import Components, Observation
+from harness.run.readback import Observation
 from harness.run.request import MachineRequest, Resume, RunRequest
 from harness.run.result import CertificateResult, ImageFacts, InstanceResult, LocalResourceResult
-from harness.run.system import system_of
+from harness.run.system import Changes, system_of
 
-_ANSWER_SECONDS = 30.0
 _TOLD = 5
 
 
@@ -48,46 +36,16 @@ def facts_of(
 
     ``seen`` is what was read back; without ``request`` nothing but a shell can go on from them.
     """
-    identity = deployed.identity
-    assert isinstance(identity, LinuxIdentity)
-    answer = identity.answer
+    resumption = deployed.system.resumption
+    assert resumption is not None
     return {
         "how": dict(request.how) if request else {},
         "commands": _commands(request) if request else {},
         "payload": _payload_digests(request) if request else {},
         "image": {"name": deployed.image.recipe.name, "key": deployed.image.key, "built": deployed.image.built},
-        "identity": {
-            "instance": answer.instance,
-            "computer_name": answer.computer_name,
-            "administrator_password_hash": answer.administrator_password_hash,
-            "machine_id": answer.machine_id,
-            "payload": answer.payload,
-            "password": identity.password,
-            "client_key": _pair(identity.client_key),
-            "host_key": _pair(identity.host_key),
-        },
+        "identity": resumption.remember(deployed.identity),
         "seen": seen.to_json() if seen else None,
     }
-
-
-def _pair(key: SshKeyPair) -> list[str]:
-    return [key.private.decode(), key.public]
-
-
-def _identity(facts: Mapping[str, Any]) -> LinuxIdentity:
-    stored = facts["identity"]
-    client_key, host_key = (
-        SshKeyPair(stored[name][0].encode(), stored[name][1]) for name in ("client_key", "host_key")
-    )
-    names = ("instance", "computer_name", "administrator_password_hash", "machine_id", "payload")
-    answer = Answer(
-        **{name: stored[name] for name in names},
-        authorized_key=client_key.public,
-        entropy=secrets.token_hex(64),
-        time=time.time(),
-    )
-    # They were read back when the machine was specialised.
-    return LinuxIdentity(answer, stored["password"], client_key, host_key, Components("", ""))
 
 
 def _commands(request: RunRequest) -> dict[str, str]:
@@ -154,26 +112,29 @@ def resumed(
     """The machine that ``request`` goes on from, with the payload that its package has now."""
     assert request.resume is not None
     kept = request.resume.kept
-    with resume(
-        hypervisor,
-        image,
-        request.machine,
-        request.resume,
-        bus,
-        deadline=deadline,
-        on_machine=on_machine,
-        on_secrets=on_secrets,
-    ) as deployed:
+    with contextlib.ExitStack() as stack:
+        changes = None
         if payload := request.package.payload:
-            folder = scratch / f"payload-{deployed.machine.name}"
+            folder = scratch / f"payload-{secrets.token_hex(3)}"
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
             payload.extract(folder)
-            try:
-                changed = update_payload(deployed.guest, folder, kept.facts.get("payload", {}), deadline=deadline)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-            if changed:
-                names = ", ".join(changed[:_TOLD]) + (", ..." if len(changed) > _TOLD else "")
-                bus.notice("note", f"replaced in the payload, which is another one than in {kept.run}: {names}")
+            changes = changes_of(folder, kept.facts.get("payload", {}))
+        deployed = stack.enter_context(
+            resume(
+                hypervisor,
+                image,
+                request.machine,
+                request.resume,
+                bus,
+                changes,
+                deadline=deadline,
+                on_machine=on_machine,
+                on_secrets=on_secrets,
+            )
+        )
+        if changes and changes.names:
+            names = ", ".join(changes.names[:_TOLD]) + (", ..." if len(changes.names) > _TOLD else "")
+            bus.notice("note", f"replaced in the payload, which is another one than in {kept.run}: {names}")
         yield deployed
 
 
@@ -184,18 +145,23 @@ def resume(
     request: MachineRequest,
     wanted: Resume,
     bus: EventBus,
+    changes: Changes | None = None,
     *,
     deadline: Deadline,
     on_machine: Callable[[Machine], None] = lambda _machine: None,
     on_secrets: Callable[[Sequence[str]], None] = lambda _secrets: None,
 ) -> Iterator[Deployed]:
-    """The machine as it was before a step, with entropy and clock of its own, for the time of the context.
+    """The machine as it was before a step, with entropy and clock of its own, and ``changes`` in its payload, for the
+    time of the context.
 
     Raises UsageError when there is no such checkpoint, HostError and GuestError when no machine can go on from it.
     """
     checkpoint = wanted.kept.before(wanted.step)
+    system = system_of(image.recipe)
+    if (resumption := system.resumption) is None:
+        raise UsageError(f"machines of {image.recipe.name} do not go on from checkpoints")
     try:
-        identity = _identity(wanted.kept.facts)
+        identity = resumption.recall(wanted.kept.facts["identity"])
     except (KeyError, TypeError, ValueError) as error:
         raise HostError(f"the checkpoints of {wanted.kept.run} are damaged", hint="run it again") from error
     on_secrets(identity.secrets)
@@ -218,24 +184,12 @@ def resume(
             on_machine(machine)
             reason = f"it goes on from the checkpoint before {wanted.step} of the run {wanted.kept.run}"
             bus.emit(MachineChosen(forked=True, fork_reason=reason))
-            guest = ChannelGuest(machine.channel(), environment={**ENVIRONMENT, "LANG": identity.answer.locale})
+            guest = resumption.go_on(machine, identity, changes, deadline=deadline)
             stack.callback(guest.close)
-            _renew(guest, identity.answer, deadline.within(_ANSWER_SECONDS))
         if seen := wanted.kept.facts.get("seen"):
             bus.notice("note", f"its specialization was read back in the run {wanted.kept.run}")
             bus.emit(_seen(seen))
-        yield Deployed(machine, guest, image, identity, system_of(image.recipe))
-
-
-def _renew(guest: ChannelGuest, answer: Answer, deadline: Deadline) -> None:
-    """Entropy and clock; everything else stays as it was."""
-    state = guest.state(deadline=deadline)
-    if state.stage != "ready" or state.instance != answer.instance:
-        raise GuestError(f"the guest does not go on from its checkpoint: it is {state.stage}")
-    done = guest.run([AGENT, "renew"], stdin=f"{answer.entropy}\n{time.time():.6f}\n".encode(), deadline=deadline)
-    if done.exit_code != 0:
-        said = done.stderr.decode("utf-8", "replace").strip()[:200]
-        raise GuestError(f"the guest cannot renew its entropy and clock: {said or 'it does not say why'}")
+        yield Deployed(machine, guest, image, identity, system)
 
 
 def _seen(seen: Mapping[str, Any]) -> SpecializationRead:
@@ -256,33 +210,8 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def update_payload(guest: Guest, folder: Path, before: Mapping[str, str], *, deadline: Deadline) -> list[str]:
-    """Replace in the guest what differs between the payload in ``folder`` and that of the first run, whose digests
-    ``before`` are; the names of what was changed. What steps changed in the guest's copy stays otherwise."""
+def changes_of(folder: Path, before: Mapping[str, str]) -> Changes:
+    """What differs between the payload in ``folder`` and that of the first run, whose digests ``before`` are."""
     now = digests(folder)
     changed = sorted(name for name, digest in now.items() if before.get(name) != digest)
-    gone = sorted(set(before) - set(now))
-    if changed:
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as archive:
-            for name in changed:
-                archive.add(folder / name, name, filter=_as_root)
-        argv = ["tar", "-C", PAYLOAD, "--no-same-owner", "-xpf", "-"]
-        _must(guest, argv, deadline, "the changed payload cannot be unpacked in the guest", packed.getvalue())
-    if gone:
-        argv = ["rm", "-f", "--", *(posixpath.join(PAYLOAD, name) for name in gone)]
-        _must(guest, argv, deadline, "files of the payload cannot be removed in the guest")
-    return changed + gone
-
-
-def _as_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = "root"
-    member.mode = 0o755 if member.mode & 0o111 else 0o644
-    return member
-
-
-def _must(guest: Guest, argv: Sequence[str], deadline: Deadline, what: str, stdin: bytes = b"") -> None:
-    done = guest.run(argv, stdin=stdin, deadline=deadline)
-    if done.exit_code != 0:
-        raise GuestError(f"{what}: {done.stderr.decode('utf-8', 'replace').strip()[:200]}")
+    return Changes(folder, tuple(changed), tuple(sorted(set(before) - set(now))))

@@ -197,7 +197,7 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
 
     role.deployed = stack.enter_context(_machine(role, driver, image, scratch, deadline, on_machine))
     deployed = role.deployed
-    able = Capability.checkpoint in deployed.machine.capabilities and deployed.system.resumable
+    able = Capability.checkpoint in deployed.machine.capabilities and deployed.system.resumption is not None
     if request.checkpoints and able:
         role.recording = stack.enter_context(driver.recording(deployed.machine.name))
     with bus.phase("steps", limit=deadline.timeout()), watched(deployed.machine, deployed.guest):

@@ -8,10 +8,10 @@ agent of ours harness.run.linux.cloud.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from harness.deadline import Deadline
 from harness.guest.protocol import Guest, GuestResult
@@ -128,12 +128,39 @@ class Greeting(FreezePoint, Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a replay changes in the payload: names below ``folder`` of files to write, and of files that are gone."""
+
+    folder: Path
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.changed + self.gone
+
+
+class Resumption(Protocol):
+    """How a machine goes on from a checkpoint (harness.run.replay)."""
+
+    def remember(self, identity: Identity) -> dict[str, Any]:
+        """What has to be known of ``identity`` to reach its machine again, as JSON values; secret."""
+
+    def recall(self, facts: Mapping[str, Any]) -> Identity:
+        """The identity again. Raises KeyError, TypeError or ValueError for what was not remembered."""
+
+    def go_on(self, machine: Machine, identity: Identity, changes: Changes | None, *, deadline: Deadline) -> Guest:
+        """Give the guest entropy and clock of now, and the payload of now where that has changes; everything else stays
+        as it was. Raises GuestError when it does not go on."""
+
+
 class System(Protocol):
     """What the package of an operating system offers, as ``SYSTEM``."""
 
     @property
-    def resumable(self) -> bool:
-        """Whether a machine can go on from a checkpoint (harness.run.replay)."""
+    def resumption(self) -> Resumption | None:
+        """None where a machine cannot go on from a checkpoint."""
 
     def caveat(self, recipe: Recipe) -> str | None:
         """What a result on the image does not prove, one sentence; None for nothing that has to be told."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from harness.image.contents import system_on
 from tests.conftest import SAMPLES, Ran, inventory, vmrole
 
 # A boot sector that sends a text to COM1: xor ax,ax; mov ds,ax; mov si,text; next: lodsb; test al,al; jz end;
@@ -33,10 +36,27 @@ def within(cache: Path, *arguments: str | Path) -> Ran:
     return vmrole(*arguments, timeout=240, VMROLE_CACHE_DIR=str(cache))
 
 
-def disk(folder: Path, *, kind: str, suffix: str, gpt: bool = False) -> Path:
+_NTFS = (3, b"NTFS    ")
+_EXT4 = (1080, b"\x53\xef")
+
+
+def disk(
+    folder: Path, *, kind: str, suffix: str, gpt: bool = False, marks: Sequence[tuple[int, bytes]] = (_NTFS,)
+) -> Path:
+    """A disk with the boot sector and a partition of 1 MiB for each of the file systems that begin with ``marks``."""
     raw = folder / "disk.raw"
-    sector = (_CODE + _SAID).ljust(510, b"\0") + b"\x55\xaa"
-    raw.write_bytes((sector + (b"EFI PART" if gpt else b"")).ljust(8 << 20, b"\0"))
+    code = (_CODE + _SAID).ljust(446, b"\0")
+    parts = [(2048 * number, 2048) for number, _ in enumerate(marks, 1)]
+    table = b"".join(struct.pack("<8B2I", 0, 0, 0, 0, 7, 0, 0, 0, *part) for part in parts)
+    content = bytearray(code + (b"" if gpt else table).ljust(64, b"\0") + b"\x55\xaa").ljust(8 << 20, b"\0")
+    if gpt:
+        content[512:600] = struct.pack("<8s64xQII", b"EFI PART", 2, 128, 128)
+        for number, (start, size) in enumerate(parts):
+            entry = struct.pack("<16s16sQQ", b"kind", b"itself", start, start + size - 1)
+            content[1024 + 128 * number : 1072 + 128 * number] = entry
+    for (start, _), (offset, mark) in zip(parts, marks, strict=True):
+        content[start * 512 + offset : start * 512 + offset + len(mark)] = mark
+    raw.write_bytes(content)
     target = folder / f"server{suffix}"
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", kind, str(raw), str(target)], check=True)
     return target
@@ -76,7 +96,7 @@ def test_what_is_no_image(cache: Path, tmp_path: Path) -> None:
         (tmp_path / "none.vhdx", (), "cannot be read: No such file"),
         (file, ("--sha256", "ab" * 32), "has the SHA-256"),
         (overlay, (), "is an overlay and not a whole disk"),
-        (iso, (), "is an installation medium"),
+        (iso, (), "is no medium that a machine starts from"),
         (text, (), "is no disk that can be read"),
     ):
         done = within(cache, "images", "add", "windows-server", path, *more)
@@ -93,3 +113,79 @@ def test_uefi_is_seen(cache: Path, tmp_path: Path) -> None:
     assert within(cache, "images", "add", "windows-server", file).code == 0
     [record] = (cache / "images").glob("*/image.json")
     assert json.loads(record.read_text())["uefi"] is True
+
+
+@pytest.mark.vm
+def test_a_windows_of_any_name(cache: Path, tmp_path: Path) -> None:
+    """It is seen on the disk that it is one; machines of it are made as those of windows-server."""
+    file = disk(tmp_path, kind="vhdx", suffix=".vhdx")
+    done = within(cache, "images", "add", "server-2019", file)
+    assert done.code == 0 and "taken for Windows: it has a file system of the kind NTFS" in done.stderr, done.stderr
+    assert "server-2019" in within(cache, "images", "list").stdout
+    output = tmp_path / "out"
+    done = within(
+        cache, "run", SAMPLES / "msi", "--image", "server-2019", "--memory", "512", "--output", output, "--json"
+    )
+    assert done.code == 3 and "a boot sector and nothing else" in done.json["summary"], done.stderr
+    assert done.json["image"]["name"] == "server-2019" and not done.json["image"]["stand_in"]
+    assert "no real Windows was at hand" in done.stderr
+    assert within(cache, "images", "remove", "server-2019").code == 0
+    assert "server-2019" not in within(cache, "images", "list").stdout
+
+
+@pytest.mark.parametrize("gpt", [False, True])
+@pytest.mark.parametrize(
+    ("marks", "options", "os"),
+    [
+        ((_NTFS, _NTFS), (), "windows"),
+        ((_EXT4,), (), "linux"),
+        (((0, b"XFSB"),), (), "linux"),
+        (((65600, b"_BHRfS_M"),), (), "linux"),
+        (((3, b"MSDOS5.0"),), ("--os", "windows"), "windows"),
+        ((_NTFS, _EXT4), ("--os", "linux"), "linux"),
+    ],
+)
+def test_which_system_it_is(
+    cache: Path, tmp_path: Path, gpt: bool, marks: Sequence[tuple[int, bytes]], options: tuple[str, ...], os: str
+) -> None:
+    file = disk(tmp_path, kind="qcow2", suffix=".qcow2", gpt=gpt, marks=marks)
+    done = within(cache, "images", "add", "mine", file, *options)
+    assert done.code == 0, done.stderr
+    recipe = tomllib.loads((cache / "recipes/mine/recipe.toml").read_text())
+    like = {"like": "windows-server"} if os == "windows" else {"os": "linux"}
+    assert recipe["name"] == "mine" and like.items() <= recipe.items()
+    other = {"linux": "windows", "windows": "linux"}[os]
+    done = within(cache, "images", "add", "mine", file, "--os", other)
+    assert done.code == 2 and f"the image mine is a {os.capitalize()}" in done.stderr, done.stderr
+
+
+def test_what_does_not_tell_its_system(cache: Path, tmp_path: Path) -> None:
+    for marks in ((), ((3, b"MSDOS5.0"),), (_NTFS, _EXT4)):
+        file = disk(tmp_path, kind="qcow2", suffix=".qcow2", marks=marks)
+        done = within(cache, "images", "add", "mine", file)
+        assert done.code == 2 and "does not tell whether it is a Windows or a Linux" in done.stderr, done.stderr
+        assert "--os windows or --os linux" in done.stderr
+        assert not list((cache / "images").glob("*")) and not list((cache / "building").glob("*"))
+        assert not (cache / "recipes").exists()
+    done = within(cache, "images", "add", "Mine", file)
+    assert done.code == 2 and "cannot be the name of an image" in done.stderr
+    linux = disk(tmp_path, kind="qcow2", suffix=".qcow2", marks=(_EXT4,))
+    done = within(cache, "images", "add", "windows-server", linux)
+    assert done.code == 2 and "server.qcow2 is a Linux" in done.stderr, done.stderr
+
+
+def test_partition_tables_that_lie(tmp_path: Path) -> None:
+    """Whatever a table says, looking at it ends and finds nothing that is not there."""
+    for table in (
+        struct.pack("<8s64xQII", b"EFI PART", 1 << 63, 1 << 31, 128),
+        struct.pack("<8s64xQII", b"EFI PART", 2, 1 << 31, 0),
+        struct.pack("<8s64xQII", b"EFI PART", 2, 128, 1 << 31),
+        b"EFI PART",
+    ):
+        path = tmp_path / "disk.raw"
+        path.write_bytes(b"\0" * 510 + b"\x55\xaa" + table.ljust(512, b"\xff") + b"\xff" * 20000)
+        assert system_on(path) is None
+    path.write_bytes(b"\0" * 446 + b"\xff" * 64 + b"\x55\xaa")
+    assert system_on(path) is None
+    path.write_bytes(b"")
+    assert system_on(path) is None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from harness.run.medium import write_iso
 from harness.run.readback import Components, Observation
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
 from harness.run.windows.caveats import NOT_ON_STAND_IN, caveat
+from harness.run.windows.identity import WindowsIdentity
 from harness.run.windows.readback import read_back
+from harness.run.windows.resume import WindowsResumption
 from harness.run.windows.unattend import (
     NAMESPACE,
     answer_file,
@@ -245,3 +248,19 @@ def test_what_is_not_proven_is_on_the_page() -> None:
     recipe = catalog.load("windows-stand-in").recipe
     assert all(what in caveat(recipe) for what in NOT_ON_STAND_IN)
     assert "not verified" in caveat(catalog.load("windows-server").recipe)
+
+
+def test_what_a_replay_remembers() -> None:
+    """The machine is reached with the same password and certificate, and all that was secret stays so."""
+    winrm = WinRmCertificate.new("WEB-01")
+    secrets = [PASSWORD, "pfx secret", winrm.key_pem]
+    resumption = WindowsResumption()
+    made = WindowsIdentity(ANSWER, PASSWORD, b"<unattend/>", winrm, "1.0+x", True, secrets)
+    facts = json.loads(json.dumps(resumption.remember(made)))
+    again = resumption.recall(facts)
+    assert (again.password, again.winrm.pem, again.winrm.key_pem) == (PASSWORD, winrm.pem, winrm.key_pem)
+    assert again.secrets == secrets and again.answer.instance == ANSWER.instance
+    assert again.answer.entropy != ANSWER.entropy
+    for damaged in (facts | {"key": "none"}, {k: v for k, v in facts.items() if k != "certificate"}):
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            resumption.recall(damaged)

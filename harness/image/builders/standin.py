@@ -10,12 +10,14 @@ import io
 import shutil
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import CommandError, HostError
 from harness.image.builders import Parts, Progress, debian
 from harness.image.catalog import Source
+from harness.image.powershell import unpack
 from harness.image.windows import INSTALLER, ISO, compile_program
 from harness.process import run
 
@@ -46,8 +48,14 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
         drive = work / "drive"
         drive.mkdir()
         (drive / INSTALLER).write_bytes(_read_iso(components / ISO, INSTALLER))
+        if powershell := source.recipe.powershell:
+            progress("unpacking the PowerShell that was supplied")
+            unpack(powershell, work / "powershell")
 
-    return debian.build(source, components, folder, deadline=deadline, progress=progress, prepare=prepare)
+    parts = debian.build(source, components, folder, deadline=deadline, progress=progress, prepare=prepare)
+    if powershell := source.recipe.powershell:
+        return replace(parts, packages=(*parts.packages, f"powershell.zip={powershell}"))
+    return parts
 
 
 def _download(source: Source, folder: Path, deadline: Deadline) -> None:

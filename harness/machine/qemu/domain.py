@@ -42,6 +42,8 @@ class DomainFiles:
     """UEFI's code and the template of its variables; None for a BIOS."""
     data_disks: tuple[tuple[int, str], ...] = ()
     """Logical unit number and path."""
+    setup: str | None = None
+    """A medium in a drive of its own, which is started from where the disk starts nothing."""
 
 
 def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
@@ -81,17 +83,24 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     if files.emulator:
         _text(devices, "emulator", files.emulator)
     plain = spec.image.recipe.devices == "plain"
-    _disk(devices, files.disk, plain=plain)
+    disk = _disk(devices, files.disk, plain=plain)
     if not plain:
         _on_root_bus(ET.SubElement(devices, "controller", type="scsi", index="0", model="virtio-scsi"), 3)
     _cdrom(devices, files.medium, plain=plain)
     for number, (lun, path) in enumerate(files.data_disks):
         _data_disk(devices, number, lun, path, plain=plain)
+    if files.setup:
+        drive = _cdrom(devices, files.setup, plain=plain, target=f"sd{chr(ord('c') + len(files.data_disks))}")
+        for order, device in enumerate((disk, drive), 1):
+            ET.SubElement(device, "boot", order=str(order))
     ET.SubElement(devices, "controller", type="usb", model="none")
     _serial(devices, files.console)
     if files.channel and not plain:
         _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), 4)
         _channel(devices, files.channel)
+    if plain:
+        # Nobody looks at it, but Windows and its Setup start on no machine that cannot show anything.
+        ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga", vram="16384")
     ET.SubElement(devices, "memballoon", model="none")
     _command_line(domain, [*_network(spec), *_memory(spec, files)])
     _without_slow_questions(domain)
@@ -113,7 +122,7 @@ def _cpu(domain: ET.Element, *, kvm: bool) -> None:
     ET.SubElement(cpu, "feature", policy="require", name="rdrand")
 
 
-def _disk(devices: ET.Element, path: str, *, plain: bool) -> None:
+def _disk(devices: ET.Element, path: str, *, plain: bool) -> ET.Element:
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
     # The overlay is thrown away: never flush. A full host disk pauses the guest, which we see and report.
     ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache="unsafe", error_policy="enospace", discard="unmap")
@@ -121,9 +130,10 @@ def _disk(devices: ET.Element, path: str, *, plain: bool) -> None:
     if plain:
         # The controller of the chipset, for which every Windows has a driver.
         ET.SubElement(disk, "target", dev="sda", bus="sata")
-        return
+        return disk
     ET.SubElement(disk, "target", dev="vda", bus="virtio")
     _on_root_bus(disk, 2)
+    return disk
 
 
 def _data_disk(devices: ET.Element, number: int, lun: int, path: str, *, plain: bool) -> None:
@@ -143,12 +153,12 @@ def _on_root_bus(device: ET.Element, slot: int) -> None:
     ET.SubElement(device, "address", type="pci", domain="0x0000", bus="0x00", slot=f"{slot:#04x}", function="0x0")
 
 
-def _cdrom(devices: ET.Element, path: str | None, *, plain: bool) -> ET.Element:
+def _cdrom(devices: ET.Element, path: str | None, *, plain: bool, target: str | None = None) -> ET.Element:
     disk = ET.SubElement(devices, "disk", type="file", device="cdrom")
     ET.SubElement(disk, "driver", name="qemu", type="raw")
     if path:
         ET.SubElement(disk, "source", file=path)
-    ET.SubElement(disk, "target", dev=CD_PLAIN if plain else CD, bus="sata" if plain else "scsi")
+    ET.SubElement(disk, "target", dev=target or (CD_PLAIN if plain else CD), bus="sata" if plain else "scsi")
     ET.SubElement(disk, "readonly")
     return disk
 

@@ -170,6 +170,7 @@ class LibvirtHypervisor:
                     (disk.lun, storage.blank(f"{spec.name}.lun{disk.lun}", disk.size_mb, deadline=deadline))
                     for disk in spec.data_disks
                 ),
+                setup=storage.image_file(image.setup, image.key) if image.setup else None,
             )
             machine.start(files, domain_xml(spec, files, kvm=kvm), deadline=deadline)
         except BaseException:

@@ -20,7 +20,7 @@ import libvirt
 import libvirt_qemu
 
 from harness.deadline import Deadline
-from harness.errors import CleanupError, GuestLostError, HostError
+from harness.errors import CleanupError, CommandError, GuestLostError, HostError
 from harness.machine import offline
 from harness.machine.checkpoints import Facts, link
 from harness.machine.console import ConsoleRecorder
@@ -30,6 +30,7 @@ from harness.machine.qemu.connection import Connection, ended
 from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml
 from harness.machine.qemu.storage import LocalFiles, Volumes
 from harness.machine.qemu.tunnel import Tunnel, free_port, is_this_host
+from harness.process import run
 from harness.state import MachineRecord, give_to_qemu, host_boot_id
 
 _STATES = {
@@ -286,6 +287,27 @@ class LibvirtMachine:
         self._destroy()
         if self._connection.embed and self._files:
             yield from offline.read_files(Path(self._files.disk), paths, limit=limit)
+
+    @property
+    def disk_bytes(self) -> int:
+        """See the protocol."""
+        if not self._connection.embed or self._files is None:
+            return 0
+        return Path(self._files.disk).stat().st_blocks * 512
+
+    def save_disk(self, path: Path, *, deadline: Deadline) -> None:
+        """See the protocol. A machine that another libvirt has would have to send its disk first."""
+        if not self._connection.embed or self._files is None:
+            raise HostError("the disk of a machine can be kept with the in-process driver only")
+        # Gracefully: QEMU writes the rest of the disk's tables when it ends by itself.
+        self._destroy(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
+        argv = ["qemu-img", "convert", "-q", "-f", "qcow2", "-O", "raw", self._files.disk, str(path)]
+        try:
+            run(argv, deadline=deadline)
+        except CommandError as error:
+            if "No space left" in error.stderr:
+                raise HostError(f"the disk of {path.parent} is full", hint="free some space") from error
+            raise
 
     def keep(self, hours: float, *, run: str | None = None, access: dict[str, str | int] | None = None) -> None:
         """Leave it running when the context ends. ``access`` is what `shell` needs to reach it."""

@@ -291,7 +291,7 @@ class CloudFreezePoint:
 class CloudSystem(LinuxSystem):
     """harness.run.system.System."""
 
-    resumable = False
+    resumption = None
 
     def identity(
         self, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool, has_channel: bool

@@ -16,7 +16,8 @@ from harness.run.collect import OFFLINE, collect
 from harness.run.freeze import AgentFreezePoint
 from harness.run.linux.execute import LinuxExecutor
 from harness.run.linux.identity import LinuxIdentity
-from harness.run.system import Greeting, Mask
+from harness.run.linux.resume import LinuxResumption
+from harness.run.system import Greeting, Mask, Resumption
 
 if TYPE_CHECKING:
     from harness.image.recipe import Image, Recipe
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class LinuxSystem:
     """harness.run.system.System."""
 
-    resumable = True
+    resumption: Resumption | None = LinuxResumption()
     offline: Sequence[str] = OFFLINE
 
     def caveat(self, recipe: Recipe) -> str | None:

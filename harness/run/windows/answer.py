@@ -57,6 +57,14 @@ class WinRmCertificate:
         )
         return cls(certificate, key)
 
+    @classmethod
+    def load(cls, certificate: str, key: str) -> WinRmCertificate:
+        """From PEM. Raises ValueError for what is none."""
+        loaded = serialization.load_pem_private_key(key.encode(), None)
+        if not isinstance(loaded, rsa.RSAPrivateKey):
+            raise ValueError("the key of a WinRM service is an RSA key")
+        return cls(x509.load_pem_x509_certificate(certificate.encode()), loaded)
+
     @property
     def thumbprint(self) -> str:
         return self.certificate.fingerprint(hashes.SHA1()).hex().upper()
@@ -66,11 +74,11 @@ class WinRmCertificate:
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
-    def secrets(self) -> list[str]:
-        text = self.key.private_bytes(
+    def key_pem(self) -> str:
+        """Secret."""
+        return self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode("ascii")
-        return [text]
 
     def pfx(self, password: str) -> bytes:
         return _pfx(self.key, self.certificate, password)

@@ -24,9 +24,10 @@ NOT_ON_STAND_IN: Final = (
 def caveat(recipe: Recipe) -> str:
     """One sentence about what the image cannot show."""
     if recipe.stand_in:
+        engine = "; the PowerShell in it is one that was supplied, and runs on Wine" if recipe.powershell else ""
         return (
             f"{recipe.name} stands in for Windows; it proves nothing about {', '.join(NOT_ON_STAND_IN[:-1])} and "
-            f"{NOT_ON_STAND_IN[-1]} (docs/verified-on-windows.md)"
+            f"{NOT_ON_STAND_IN[-1]}{engine} (docs/verified-on-windows.md)"
         )
     return (
         "no real Windows was at hand when this harness was made: what it does there is written after its documents and "

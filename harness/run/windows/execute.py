@@ -65,10 +65,12 @@ class WindowsExecutor:
     files: set[str] = field(default_factory=set)
     """Files in the payload that were told to be new."""
     bus: EventBus | None = None
+    supplied: bool = False
+    """Whether the PowerShell of a stand-in is one that the user supplied."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> WindowsExecutor:
-        return cls(recipe.stand_in, frozenset(recipe.cannot))
+        return cls(recipe.stand_in, frozenset(recipe.cannot), supplied=bool(recipe.powershell))
 
     def prepare(self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline) -> None:
         """Look for the products' tools that steps need, in one command; a missing one is a warning of the run."""
@@ -157,6 +159,8 @@ class WindowsExecutor:
         reasons = [*verdict.reasons]
         if ending.timed_out and step.timeout is not None:
             reasons[:1] = [f"it was stopped at its time-out of {step.timeout:g} s"]
+        if self.supplied and _is_powershell(step.executable):
+            reasons.append("it ran in the PowerShell that was supplied for this image, on Wine")
         if not ending.told:
             reasons.append("some of its output was lost when the connection broke")
         if ending.cut:

@@ -16,6 +16,7 @@ from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
 from harness.guest.winrm import WinRmGuest
+from harness.guest.wintext import GUEST
 from harness.guest.wintext import decode
 from harness.machine.protocol import Machine, Nic
 from harness.plan.guestpaths import PAYLOAD_FOLDER
@@ -26,8 +27,8 @@ from harness.run.readback import Components, shown
 from harness.run.result import CertificateResult, LocalResourceResult
 from harness.run.system import Specialization
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
-from harness.run.windows.readback import GUEST, read_back
-from harness.run.windows.unattend import answer_file, encode_password, render, secrets_of
+from harness.run.windows.readback import read_back
+from harness.run.windows.unattend import MSI, answer_file, encode_password, render, secrets_of
 
 if TYPE_CHECKING:
     from harness.guest.channel import File
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 SETTINGS = "C:\\ProgramData\\VMRole\\configuration-settings.json"
 """Where programs in the guest find the values of the service configuration's settings: one JSON object."""
-MSI = "WaIntegrationComponents-x64.msi"
 _HTTPS = 5986
 
 
@@ -84,7 +84,7 @@ class WindowsIdentity:
             winrm,
             components,
             image.recipe.stand_in,
-            [password, pfx_password, *shown, *winrm.secrets, *own],
+            [password, pfx_password, *shown, winrm.key_pem, *own],
         )
 
     def write_medium(self, path: Path, image: Image, payload: Path | None) -> None:

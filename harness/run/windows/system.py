@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.guest.protocol import Guest
 from harness.machine.protocol import Nic
-from harness.run.system import Mask
+from harness.run.system import Mask, Resumption
 from harness.run.windows.caveats import caveat
 from harness.run.windows.collect import OFFLINE, collect
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.freeze import StandInFreezePoint
 from harness.run.windows.identity import WindowsIdentity
+from harness.run.windows.resume import WindowsResumption
 
 if TYPE_CHECKING:
     from harness.image.recipe import Image, Recipe
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 class WindowsSystem:
     """harness.run.system.System."""
 
-    resumable = False
+    resumption: Resumption | None = WindowsResumption()
     offline: Sequence[str] = OFFLINE
 
     def caveat(self, recipe: Recipe) -> str | None:

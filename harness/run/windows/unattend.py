@@ -3,6 +3,9 @@
 
 Its effects are the four that the seed names: locale EN-US, time zone UTC, Windows Update off, administrator password.
 Beyond them it names the computer and starts our guest service, which announces that the guest is ready, last of all.
+
+``SetupFile`` is the other one, for making an image of an installation medium: Setup puts Windows on a blank disk, and
+generalizes it in the end.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from harness.guest.wintext import GUEST
 
 NAMESPACE: Final = "urn:schemas-microsoft-com:unattend"
 _WCM: Final = "http://schemas.microsoft.com/WMIConfig/2002/State"
+_ADD: Final = {f"{{{_WCM}}}action": "add"}
 _XSI: Final = "http://www.w3.org/2001/XMLSchema-instance"
 _TOKEN: Final = "31bf3856ad364e35"
 """The public key token of every component of Windows."""
@@ -31,11 +35,13 @@ MAX_FILE: Final = 1 << 20
 SHELL: Final = "Microsoft-Windows-Shell-Setup"
 INTERNATIONAL: Final = "Microsoft-Windows-International-Core"
 DEPLOYMENT: Final = "Microsoft-Windows-Deployment"
+SETUP: Final = "Microsoft-Windows-Setup"
+INTERNATIONAL_PE: Final = "Microsoft-Windows-International-Core-WinPE"
 
-Pass = Literal["specialize", "oobeSystem"]
+Pass = Literal["windowsPE", "specialize", "oobeSystem"]
 _PASSES: Final = ("windowsPE", "offlineServicing", "generalize", "specialize", "auditSystem", "auditUser", "oobeSystem")
 
-_MSI: Final = "WaIntegrationComponents-x64.msi"
+MSI: Final = "WaIntegrationComponents-x64.msi"
 _DRIVES: Final = "D E F G H I J K L"
 """Where Windows puts the instance medium: behind its disks, of which there are a few."""
 _AU: Final = r"HKLM\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU"
@@ -48,6 +54,41 @@ class Command:
 
     line: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition of the disk that Setup makes, in their order. ``size_mb`` None is the rest of the disk; ``format``
+    None leaves it as it is; ``letter`` is of the one that Windows gets."""
+
+    type: Literal["Primary", "EFI", "MSR"]
+    size_mb: int | None
+    format: Literal["NTFS", "FAT32"] | None
+    label: str = ""
+    letter: str = ""
+    active: bool = False
+
+
+BIOS_DISK: Final = (
+    Partition("Primary", 500, "NTFS", "System", active=True),
+    Partition("Primary", None, "NTFS", "Windows", "C"),
+)
+UEFI_DISK: Final = (
+    Partition("EFI", 260, "FAT32", "System"),
+    Partition("MSR", 128, None),
+    Partition("Primary", None, "NTFS", "Windows", "C"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SetupFile:
+    """What the answer file for Windows Setup says, autounattend.xml. ``edition`` is the name of an image on the medium,
+    or its number there; ``product_key`` None is none, as of evaluation media. ``begin`` runs in Windows PE."""
+
+    edition: str
+    product_key: str | None = field(default=None, repr=False)
+    disk: Sequence[Partition] = BIOS_DISK
+    begin: tuple[Command, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +111,7 @@ def answer_file(computer_name: str, password: str, *, stand_in: bool, install: b
     """
     last = [Command(f'"{GUEST}" specialize', "the guest becomes the instance")]
     if install:
-        find = f"for %d in ({_DRIVES}) do if exist %d:\\{_MSI} msiexec.exe /i %d:\\{_MSI} /qn /norestart"
-        last.insert(0, Command(f'cmd.exe /c "{find}"', "the integration components"))
+        last.insert(0, install_components())
     if stand_in:
         return AnswerFile(computer_name, password, last=tuple(last))
     policy = (
@@ -81,6 +121,12 @@ def answer_file(computer_name: str, password: str, *, stand_in: bool, install: b
         Command(rf"reg.exe add {_SERVICES}\WinRM /v Start /t REG_DWORD /d 4 /f", "no WinRM before the end"),
     )
     return AnswerFile(computer_name, password, policy, tuple(last), auto_logon=True)
+
+
+def install_components() -> Command:
+    """The MSI, from whichever medium has it."""
+    find = f"for %d in ({_DRIVES}) do if exist %d:\\{MSI} msiexec.exe /i %d:\\{MSI} /qn /norestart"
+    return Command(f'cmd.exe /c "{find}"', "the integration components")
 
 
 def encode_password(password: str, element: Literal["AdministratorPassword", "Password"]) -> str:
@@ -93,15 +139,80 @@ def render(answer: AnswerFile, merged: bytes | None = None) -> bytes:
 
     Raises UsageError for a file of the user's that cannot be merged.
     """
-    root = _parse(merged) if merged is not None else etree.Element(_tag("unattend"), nsmap={None: NAMESPACE})
+    root = _parse(merged) if merged is not None else _empty()
+    _fill(root, answer)
+    return _finished(root)
+
+
+def render_setup(setup: SetupFile, then: AnswerFile) -> bytes:
+    """autounattend.xml, UTF-8: Setup installs what ``setup`` says, and goes on after ``then``."""
+    root = _empty()
+    settings = _settings(root, "windowsPE")
+    international = _component(settings, INTERNATIONAL_PE)
+    _set(_child(international, "SetupUILanguage"), "UILanguage", LOCALE)
+    _locale(international)
+    component = _component(settings, SETUP)
+    _disk(component, setup.disk)
+    image = _child(_child(component, "ImageInstall"), "OSImage")
+    chosen = etree.SubElement(_child(image, "InstallFrom"), _tag("MetaData"), _ADD)
+    _set(chosen, "Key", "/IMAGE/INDEX" if setup.edition.isdecimal() else "/IMAGE/NAME")
+    _set(chosen, "Value", setup.edition)
+    target = _child(image, "InstallTo")
+    _set(target, "DiskID", "0")
+    _set(target, "PartitionID", str(len(setup.disk)))
+    _set(image, "WillShowUI", "OnError")
+    user = _child(component, "UserData")
+    _set(user, "AcceptEula", "true")
+    if setup.product_key:
+        key = _child(user, "ProductKey")
+        _set(key, "Key", setup.product_key)
+        _set(key, "WillShowUI", "OnError")
+    update = _child(component, "DynamicUpdate")
+    _set(update, "Enable", "false")
+    _set(update, "WillShowUI", "Never")
+    _commands(component, "RunSynchronous", "RunSynchronousCommand", "Path", setup.begin)
+    _fill(root, then)
+    return _finished(root)
+
+
+def _disk(component: Any, partitions: Sequence[Partition]) -> None:
+    """Disk 0, wiped, with ``partitions``; the last of them is for Windows."""
+    configuration = _child(component, "DiskConfiguration")
+    disk = etree.SubElement(configuration, _tag("Disk"), _ADD)
+    _set(disk, "DiskID", "0")
+    _set(disk, "WillWipeDisk", "true")
+    made, formed = _child(disk, "CreatePartitions"), _child(disk, "ModifyPartitions")
+    for number, partition in enumerate(partitions, 1):
+        create = etree.SubElement(made, _tag("CreatePartition"), _ADD)
+        _set(create, "Order", str(number))
+        if partition.size_mb is None:
+            _set(create, "Extend", "true")
+        else:
+            _set(create, "Size", str(partition.size_mb))
+        _set(create, "Type", partition.type)
+        modify = etree.SubElement(formed, _tag("ModifyPartition"), _ADD)
+        if partition.active:
+            _set(modify, "Active", "true")
+        for name, value in (("Format", partition.format), ("Label", partition.label), ("Letter", partition.letter)):
+            if value:
+                _set(modify, name, value)
+        _set(modify, "Order", str(number))
+        _set(modify, "PartitionID", str(number))
+    _set(configuration, "WillShowUI", "OnError")
+
+
+def _empty() -> Any:
+    return etree.Element(_tag("unattend"), nsmap={None: NAMESPACE})
+
+
+def _fill(root: Any, answer: AnswerFile) -> None:
+    """The passes of a Windows that is on its disk."""
     specialize, oobe = _settings(root, "specialize"), _settings(root, "oobeSystem")
     shell = _component(specialize, SHELL)
     _set(shell, "ComputerName", answer.computer_name)
     _set(shell, "TimeZone", TIME_ZONE)
     for settings in (specialize, oobe):
-        international = _component(settings, INTERNATIONAL)
-        for name in ("InputLocale", "SystemLocale", "UILanguage", "UserLocale"):
-            _set(international, name, LOCALE)
+        _locale(_component(settings, INTERNATIONAL))
     _commands(_component(specialize, DEPLOYMENT), "RunSynchronous", "RunSynchronousCommand", "Path", answer.policy)
     shell = _component(oobe, SHELL)
     accounts = _child(shell, "UserAccounts")
@@ -125,6 +236,15 @@ def render(answer: AnswerFile, merged: bytes | None = None) -> bytes:
             _set(screens, name, value)
     _set(shell, "TimeZone", TIME_ZONE)
     _commands(shell, "FirstLogonCommands", "SynchronousCommand", "CommandLine", answer.last)
+
+
+def _locale(component: Any) -> None:
+    for name in ("InputLocale", "SystemLocale", "UILanguage", "UserLocale"):
+        _set(component, name, LOCALE)
+
+
+def _finished(root: Any) -> bytes:
+    """The document as it is written. Raises HarnessError for one that is not valid."""
     _in_order(root)
     for element in root.iter():
         if isinstance(element.tag, str):
@@ -191,7 +311,8 @@ def check_user_file(data: bytes) -> None:
 
 
 def secrets_of(data: bytes) -> list[str]:
-    """The passwords that a user's answer file holds, as they stand and decoded; unreadable files have none."""
+    """The passwords and product keys that a user's answer file holds, passwords also decoded; unreadable files have
+    none."""
     try:
         root = _parse(data)
     except UsageError:
@@ -209,6 +330,8 @@ def secrets_of(data: bytes) -> list[str]:
             found.append(plain.removesuffix(name))
         elif name.endswith("Password") and not len(element) and element.text:
             found.append(element.text)
+        if name == "ProductKey":
+            found += [text.strip() for text in element.itertext() if text.strip().count("-") == 4]
     return found
 
 
@@ -274,7 +397,7 @@ def _commands(component: Any, name: str, item: str, key: str, commands: Sequence
     group = _child(component, name)
     last = max((int(order.text) for order in group.iter(_tag("Order"))), default=0)
     for number, command in enumerate(commands, last + 1):
-        made = etree.SubElement(group, _tag(item), {f"{{{_WCM}}}action": "add"})
+        made = etree.SubElement(group, _tag(item), _ADD)
         _set(made, key, command.line)
         _set(made, "Description", command.why)
         _set(made, "Order", str(number))

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PowerShell for the stand-in guest, which the user brings: no package of any Debian has one, nor is it ours to give.
+
+The zip as its publisher packs it for Windows is kept as CACHE/media/<SHA-256>.zip, and an image of its own is made with
+it: NAME-powershell, whose recipe is that of NAME with the hash of the zip in it, so that the hash is part of the
+image's key. Nothing is unpacked by a name that was not looked at before (harness.package.archive).
+"""
+
+from __future__ import annotations
+
+import struct
+import tomllib
+from pathlib import Path, PurePosixPath
+from typing import IO, Final
+
+from pydantic import ValidationError
+
+from harness.deadline import Deadline
+from harness.errors import HostError, PackageError, UsageError
+from harness.image import catalog
+from harness.image.added import keep, keep_recipe, media_folder, verified
+from harness.image.cache import Cache, check_owner
+from harness.package.archive import Archive
+from harness.package.findings import Findings
+
+SUFFIX: Final = "-powershell"
+ENGINE: Final = "pwsh.exe"
+_MOST_BYTES: Final = 1 << 30
+"""Unpacked; those of PowerShell 7 have about 300 MB."""
+_HEAD: Final = 4096
+_AMD64: Final = 0x8664
+
+
+def variant(name: str, file: Path, *, cache: Cache, deadline: Deadline) -> str:
+    """The name of the image that is ``name`` with the PowerShell in the zip ``file``; its recipe and the zip are kept.
+
+    Raises UsageError for a file that has none, and for an image that takes none.
+    """
+    source = catalog.load(name)
+    if not source.recipe.stand_in or source.recipe.powershell:
+        raise UsageError(
+            f"only a stand-in for Windows takes a PowerShell, and the image {name} is none without one",
+            hint="'vmrole images build windows-stand-in --powershell ZIP'",
+        )
+    _look(file)
+    digest = verified(file, None, deadline, lambda _line: None)
+    text = f'like = "{name}"\nname = "{name}{SUFFIX}"\npowershell = "{digest}"\n'
+    try:
+        catalog.recipe_of(tomllib.loads(text), source.folder)
+    except ValidationError as error:
+        raise UsageError(f"the name {name}{SUFFIX} is too long for an image") from error
+    keep(file, f"{digest}.zip", cache=cache, deadline=deadline)
+    keep_recipe(f"{name}{SUFFIX}", text)
+    return f"{name}{SUFFIX}"
+
+
+def unpack(digest: str, folder: Path) -> None:
+    """The zip that was kept, in the new ``folder``. Raises HostError when it is not there any more."""
+    file = media_folder(Cache.of_user()) / f"{digest}.zip"
+    try:
+        check_owner(file)
+    except FileNotFoundError:
+        raise HostError(
+            "the PowerShell of the image is not in the cache any more",
+            hint="build it again with 'vmrole images build windows-stand-in --powershell ZIP'",
+        ) from None
+    folder.mkdir()
+    with _open(file) as archive:
+        for name in archive.entries:
+            path = folder / PurePosixPath(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(name) as source, path.open("xb") as target:
+                _copy(source, target)
+
+
+def _look(file: Path) -> None:
+    """Raise UsageError for anything but a zip with a 64-bit pwsh.exe at its top."""
+    with _open(file) as archive:
+        entry = archive.entries.get(ENGINE)
+        if entry is None:
+            raise UsageError(f"{file} has no {ENGINE} at its top", hint="it is the zip for Windows, x64, as published")
+        if sum(each.size for each in archive.entries.values()) > _MOST_BYTES:
+            raise UsageError(f"{file} unpacks to more than {_MOST_BYTES >> 20} MiB")
+        try:
+            with archive.open(ENGINE) as stream:
+                head = stream.read(_HEAD)
+        except PackageError as error:
+            raise UsageError(error.message) from None
+    if _processor(head) != _AMD64:
+        raise UsageError(f"{ENGINE} in {file} is no program for 64-bit Windows", hint="it is the zip for Windows, x64")
+
+
+def _open(file: Path) -> Archive:
+    try:
+        return Archive(file, Findings())
+    except PackageError as error:
+        raise UsageError(f"{file} is not taken: {error.message}") from None
+
+
+def _processor(head: bytes) -> int | None:
+    """Of a program as Windows has them."""
+    if head[:2] != b"MZ" or len(head) < 64:
+        return None
+    (at,) = struct.unpack_from("<I", head, 60)
+    if head[at : at + 4] != b"PE\0\0" or len(head) < at + 6:
+        return None
+    (machine,) = struct.unpack_from("<H", head, at + 4)
+    return int(machine)
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    while part := source.read(1 << 20):
+        target.write(part)

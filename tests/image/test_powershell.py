@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A PowerShell that the user brings for the stand-in guest. None for Windows could be had here: a program of our own,
+which tells the command line that reached it, stands where the engine would be, and nothing more is claimed."""
+
+from __future__ import annotations
+
+import json
+import stat
+import tomllib
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.deadline import Deadline
+from harness.image.catalog import Source, load
+from harness.image.powershell import variant
+from harness.image.windows import compile_program
+from harness.run.windows.caveats import caveat
+from harness.run.windows.execute import WindowsExecutor
+from tests.conftest import inventory, vmrole
+from tests.image.test_added import cache as cache
+from tests.image.test_added import within
+from tests.run.test_windows_execute import extension, script, scripts
+
+_ENGINE = """\
+#include <windows.h>
+#include <stdio.h>
+int main(void)
+{
+	char text[4000];
+	WideCharToMultiByte(CP_UTF8, 0, GetCommandLineW(), -1, text, sizeof text, NULL, NULL);
+	printf("NOT POWERSHELL, called as: %s\\n", text);
+	return 4242;
+}
+"""
+_CODE = 4242
+
+
+def engine(folder: Path) -> Path:
+    """A zip as PowerShell's are laid out."""
+    source, program, target = folder / "engine.c", folder / "engine.exe", folder / "PowerShell-7.0-win-x64.zip"
+    source.write_text(_ENGINE)
+    compile_program([source], program, [], (), deadline=Deadline(60))
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(program, "pwsh.exe")
+        archive.writestr("Modules/Ours/Ours.psd1", "@{}")
+    return target
+
+
+def zipped(folder: Path, *entries: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
+    target = folder / "x.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries:
+            archive.writestr(name, data)
+    return target
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.create_system = 3
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+PROGRAM = b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0\x64\x86"
+OTHER = PROGRAM[:-2] + b"\x4c\x01"
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ((("README.txt", b"x"),), "has no pwsh.exe at its top"),
+        ((("PowerShell/pwsh.exe", PROGRAM),), "has no pwsh.exe at its top"),
+        ((("pwsh.exe", b"#!/bin/sh\n"),), "is no program for 64-bit Windows"),
+        ((("pwsh.exe", OTHER),), "is no program for 64-bit Windows"),
+        ((("pwsh.exe", PROGRAM), ("../../etc/x", b"x")), "leads out of"),
+        ((("pwsh.exe", PROGRAM), ("/etc/x", b"x")), "absolute path"),
+        ((("pwsh.exe", PROGRAM), ("C:\\x", b"x")), "absolute path"),
+        ((("pwsh.exe", PROGRAM), (link("x"), b"/etc/passwd")), "a link"),
+        ((("pwsh.exe", PROGRAM), ("PWSH.EXE", PROGRAM)), "two entries of one name"),
+        ((("pwsh.exe", PROGRAM), ("big", bytes(200 << 20))), "times its size"),
+    ],
+)
+def test_what_is_not_taken(
+    cache: Path, tmp_path: Path, entries: tuple[tuple[str | zipfile.ZipInfo, bytes], ...], said: str
+) -> None:
+    done = within(cache, "images", "build", "windows-stand-in", "--powershell", zipped(tmp_path, *entries))
+    assert done.code == 2 and said in done.stderr, done.stderr
+    for folder in ("images", "building", "media", "recipes"):
+        assert not list((cache / folder).glob("*")), folder
+
+
+def test_what_takes_none(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.zip").write_text("hello")
+    for name, file, said in (
+        ("windows-stand-in", tmp_path / "none.zip", "cannot be read: No such file"),
+        ("windows-stand-in", tmp_path / "text.zip", "cannot be read as a zip archive"),
+        ("debian-12", zipped(tmp_path, ("pwsh.exe", PROGRAM)), "only a stand-in for Windows takes a PowerShell"),
+    ):
+        done = within(cache, "images", "build", name, "--powershell", file)
+        assert done.code == 2 and said in done.stderr, done.stderr
+
+
+@pytest.fixture
+def supplied(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], Source]:
+    from harness.image.cache import Cache
+
+    monkeypatch.setenv("VMROLE_CACHE_DIR", str(cache))
+
+    def make(more: bytes) -> Source:
+        file = zipped(tmp_path, ("pwsh.exe", PROGRAM + more))
+        source = variant("windows-stand-in", file, cache=Cache.of_user(), deadline=Deadline(60))
+        return load(source)
+
+    return make
+
+
+def test_it_is_another_image(supplied: Callable[[bytes], Source]) -> None:
+    """Its key has the engine's hash in it, it cannot do less, and every result says whose engine it was."""
+    from harness.image.build import image_key
+
+    plain, one, other = load("windows-stand-in"), supplied(b"one"), supplied(b"other")
+    assert one.recipe.name == other.recipe.name == "windows-stand-in-powershell"
+    assert len({image_key(source) for source in (plain, one, other)}) == 3
+    assert set(plain.recipe.cannot) - set(one.recipe.cannot) == {"powershell"}
+    assert one.recipe.stand_in and one.layers == plain.layers
+    assert "the PowerShell in it is one that was supplied, and runs on Wine" in caveat(one.recipe)
+    assert "supplied" not in caveat(plain.recipe)
+    assert WindowsExecutor.of(one.recipe).supplied and not WindowsExecutor.of(plain.recipe).supplied
+
+
+def test_one_that_is_not_in_the_cache_any_more(supplied: Callable[[bytes], Source], cache: Path) -> None:
+    supplied(b"one")
+    [kept] = (cache / "media").iterdir()
+    assert tomllib.loads((cache / "recipes/windows-stand-in-powershell/recipe.toml").read_text()) == {
+        "like": "windows-stand-in", "name": "windows-stand-in-powershell", "powershell": kept.stem,
+    }  # fmt: skip
+    kept.unlink()
+    done = within(cache, "images", "build", "windows-stand-in-powershell")
+    assert done.code == 3 and "is not in the cache any more" in done.stderr, done.stderr
+
+
+@pytest.mark.vm
+@pytest.mark.slow
+def test_steps_reach_the_engine(tmp_path: Path, state_folder: Path) -> None:
+    """What is claimed: the command lines of PowerShell steps reach what was supplied, and its exit code the step."""
+    name = "windows-stand-in-powershell"
+    done = vmrole("images", "build", "windows-stand-in", "--powershell", engine(tmp_path), timeout=900)
+    assert done.code == 0 and f"{name} " in done.stdout, done.stderr
+    document = extension(
+        scripts(
+            script(1, "powershell.exe -NoProfile -ExecutionPolicy Bypass Get-Item 'a b'", ExitCodeRegex="^0$"),
+            script(2, "pwsh.exe -File x.ps1", ErrorPolicy="WarnAndContinueOnMatch"),
+            script(
+                3,
+                "cmd.exe /c powershell -Command exit 7 & if errorlevel 4242 echo it came through",
+                ErrorPolicy="WarnAndContinueOnMatch",
+            ),
+            script(4, "powershell.exe -Version 2.0 -File x.ps1"),
+        )
+    )
+    (tmp_path / "x.resext").write_text(json.dumps(document))
+    before = inventory(state_folder)
+    ran = vmrole("run", tmp_path / "x.resext", "--image", name, "--output", tmp_path / "out", "--json", timeout=900)
+    steps = {step["id"]: step for step in ran.json["instances"][0]["steps"]}
+    path = '"C:\\Program Files\\PowerShell\\7\\pwsh.exe"'
+    first = steps["preinstall-1"]
+    assert first["exit_code"] == _CODE and first["outcome"] == "succeeded", ran.stderr
+    assert f"{path} -NoProfile -ExecutionPolicy Bypass -Command Get-Item 'a b'" in first["stdout"]
+    assert "PowerShell that was supplied for this image, on Wine" in first["finding"]
+    assert f"{path} -File x.ps1" in steps["preinstall-2"]["stdout"]
+    assert "it came through" in steps["preinstall-3"]["stdout"]
+    assert steps["preinstall-4"]["outcome"] == "not_executable"
+    assert ran.json["image"]["name"] == name and ran.json["image"]["stand_in"]
+    assert inventory(state_folder) == before
+    assert vmrole("images", "remove", name).code == 0
