@@ -77,6 +77,10 @@ class Components:
     of_image: str
 
 
+READ_BEFORE = Components("", "")
+"""Of a machine that goes on from a checkpoint: it was read back when it was specialised."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observation:
     """One thing the guest was told to become, and what it says it is; texts for people.

@@ -20,7 +20,7 @@ from harness.machine.protocol import Network, Nic
 from harness.run.answer import LocalResource
 from harness.run.certificates import load_certificate
 from harness.run.medium import write_iso
-from harness.run.readback import Components, Observation
+from harness.run.readback import READ_BEFORE, Components, Observation
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
 from harness.run.windows.caveats import NOT_ON_STAND_IN, caveat
 from harness.run.windows.identity import WindowsIdentity
@@ -255,7 +255,7 @@ def test_what_a_replay_remembers() -> None:
     winrm = WinRmCertificate.new("WEB-01")
     secrets = [PASSWORD, "pfx secret", winrm.key_pem]
     resumption = WindowsResumption()
-    made = WindowsIdentity(ANSWER, PASSWORD, b"<unattend/>", winrm, "1.0+x", True, secrets)
+    made = WindowsIdentity(ANSWER, PASSWORD, b"<unattend/>", winrm, READ_BEFORE, True, secrets)
     facts = json.loads(json.dumps(resumption.remember(made)))
     again = resumption.recall(facts)
     assert (again.password, again.winrm.pem, again.winrm.key_pem) == (PASSWORD, winrm.pem, winrm.key_pem)

@@ -21,6 +21,7 @@ from harness.run.answer import Answer
 from harness.run.freeze import renewed
 from harness.run.instance import SshKeyPair
 from harness.run.linux.identity import PAYLOAD, LinuxIdentity
+from harness.run.readback import READ_BEFORE
 from harness.run.system import Changes, Identity
 
 _KEYS = ("client_key", "host_key")
@@ -49,7 +50,7 @@ class LinuxResumption:
             entropy=secrets.token_hex(64),
             time=time.time(),
         )
-        return LinuxIdentity(answer, facts["password"], client_key, host_key)
+        return LinuxIdentity(answer, facts["password"], client_key, host_key, READ_BEFORE)
 
     def go_on(self, machine: Machine, identity: Identity, changes: Changes | None, *, deadline: Deadline) -> Guest:
         """See the protocol."""

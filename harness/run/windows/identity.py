@@ -16,8 +16,7 @@ from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
 from harness.guest.winrm import WinRmGuest
-from harness.guest.wintext import GUEST
-from harness.guest.wintext import decode
+from harness.guest.wintext import GUEST, decode
 from harness.machine.protocol import Machine, Nic
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import computer_name, random_password

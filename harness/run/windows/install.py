@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestNotReadyError, HostError, UsageError
+from harness.guest.wintext import GUEST
 from harness.image import added
 from harness.image.build import ensure_components
 from harness.image.recipe import Image
@@ -31,7 +32,6 @@ from harness.run.host import IMAGE_SECONDS, hypervisor
 from harness.run.medium import write_iso
 from harness.run.request import CPUS, MachineRequest
 from harness.run.windows.unattend import (
-    GUEST,
     MSI,
     AnswerFile,
     Command,

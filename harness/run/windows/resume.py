@@ -18,6 +18,7 @@ from harness.machine.protocol import Machine
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.freeze import renewed
 from harness.run.linux.resume import must, packed
+from harness.run.readback import READ_BEFORE
 from harness.run.system import Changes, Identity
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate
 from harness.run.windows.identity import WindowsIdentity
@@ -45,7 +46,6 @@ class WindowsResumption:
             "password": identity.password,
             "certificate": identity.winrm.pem.decode("ascii"),
             "key": identity.winrm.key_pem,
-            "components": identity.components,
             "stand_in": identity.stand_in,
             "secrets": identity.secrets,
         }
@@ -67,7 +67,7 @@ class WindowsResumption:
             payload=facts["payload"],
         )
         known = [str(secret) for secret in facts["secrets"]]
-        return WindowsIdentity(answer, facts["password"], b"", winrm, facts["components"], facts["stand_in"], known)
+        return WindowsIdentity(answer, facts["password"], b"", winrm, READ_BEFORE, facts["stand_in"], known)
 
     def go_on(self, machine: Machine, identity: Identity, changes: Changes | None, *, deadline: Deadline) -> Guest:
         """See the protocol. The payload comes as it did first, by the channel; Windows' own names for files decide what
