@@ -116,7 +116,7 @@ def test_an_incomplete_run_is_a_skip(tmp_path: Path) -> None:
     for script, (executable, line) in zip(
         scripts, [("cmd.exe", "/c ver"), ("powershell.exe", "-File x.ps1"), ("cmd.exe", "/c exit 0")], strict=True
     ):
-        script["ExecutableAndParams"] = {"Executable": executable, "Parameters": line}
+        script |= {"ExecutableAndParams": {"Executable": executable, "Parameters": line}, "TimeoutInSeconds": 120}
     shutil.copytree(SAMPLES / "warn/payload", tmp_path / "payload")
     (tmp_path / "mixed.resext").write_text(json.dumps(document))
     scenarios = """
