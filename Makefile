@@ -10,7 +10,7 @@ VMROLE := $(VENV)/bin/vmrole
 PACKAGES := python3-venv python3-dev gcc libc6-dev pkg-config libvirt-dev libvirt-daemon-driver-qemu libvirt-daemon-system \
 	qemu-system-x86 qemu-utils mmdebstrap uidmap e2fsprogs openssh-client ca-certificates
 TEST_PACKAGES := chromium openssh-server openssh-sftp-server xorriso libvirt-daemon libvirt-clients util-linux iproute2 \
-	debvm binutils gcc-mingw-w64-x86-64 wixl wine64
+	debvm binutils gcc-mingw-w64-x86-64 wixl wine64 ovmf fdisk mtools systemd
 
 .PHONY: help setup run test check bench clean
 help:

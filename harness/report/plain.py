@@ -64,7 +64,8 @@ class PlainReport:
             case events.RunFinished(result=result):
                 blame = f", blame: {result.blame}" if result.blame else ""
                 took = f" after {duration(event.seconds)}" if event.seconds is not None else ""
-                return [f"{result.verdict}{took}: {line(result.summary, 600)}{blame} (exit code {event.exit_code})"]
+                ours = f"; vmrole itself ends with exit code {event.exit_code}"  # the summary may name a step's
+                return [f"{result.verdict}{took}: {line(result.summary, 600)}{blame}{ours}"]
             case _:
                 return []
 

@@ -60,12 +60,17 @@ def build_medium(
     ]
     for name, data in sorted(certificate_files(answer).items()):
         files.append((f"certificates/{name}", 0o600 if name.endswith(".prv") else 0o644, data))
-    files.append(("components/VERSION", 0o644, components / "VERSION"))
-    files.append(("components/vmrole-components", 0o755, components / "vmrole-components"))
+    files += component_files(components)
     if payload_root is not None:
         files.append(("payload/", 0o755, None))
         files += payload_files("payload", payload_root)
     write_iso(path, files, now=answer.time, label=label)
+
+
+def component_files(components: Path) -> Iterator[tuple[str, int, bytes | Path | None]]:
+    """The integration components in the folder ``components``, as they are on every medium."""
+    yield "components/VERSION", 0o644, components / "VERSION"
+    yield "components/vmrole-components", 0o755, components / "vmrole-components"
 
 
 def write_iso(

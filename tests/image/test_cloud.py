@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
+import mmap
+import secrets
 import subprocess
 import sys
 import threading
@@ -14,25 +17,53 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
+from harness.image.cache import Cache
+from harness.machine.templates import TemplateStore
 from harness.run.instance import make_ssh_keypair
 from harness.run.linux.cloud import seed
-from tests.conftest import REPOSITORY, SAMPLES, inventory, vmrole
-from tests.image.cloud import cloud_image
+from tests.conftest import REPOSITORY, SAMPLES, VMROLE, inventory, vmrole
+from tests.image.cloud import cloud_image, without_boot_code
 
-NAME = "test-cloud"
+# How a key or a password begins: as people write it, as it is sent, and as the system keeps it.
+_KEYS = (
+    b"b3BlbnNzaC1rZXktdjEA", b"openssh-key-v1\0\0\0\0\x04none", b"AAAAC3NzaC1lZDI1NTE5AAAAI",
+    b"\0\0\0\x0bssh-ed25519\0\0\0\x20", b"root:$2b$", b"root:$6$", b"root:$y$",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def added(name: str, disk: Path) -> Iterator[str]:
+    """``disk`` as an image of the user's cache, until the end of the context."""
+    name = f"{name}-{secrets.token_hex(3)}"
+    with disk.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    done = vmrole("images", "add", name, disk, "--sha256", digest, timeout=600)
+    try:
+        assert (done.code, digest[:16] in done.stdout) == (0, True), done.stderr
+        yield name
+    finally:
+        vmrole("sweep", "--kept")  # machines and checkpoints of a test that failed stand on it
+        gone = vmrole("images", "remove", name)
+        assert gone.code == 0, gone.stderr
+    left = [path.name for path in Cache.of_user().folder.glob("*/*") if name in path.name and path.suffix != ".lock"]
+    assert (left, [entry.image for entry in TemplateStore.of_user().all() if entry.image == name]) == ([], [])
 
 
 @pytest.fixture(scope="module")
-def cloud() -> str:
-    """The name of the image, which is built and added first if the cache lacks it."""
-    disk = cloud_image(deadline=Deadline(900))
-    with disk.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    images = vmrole("images", "list", "--json").json["images"]
-    if not any((image["name"], image["key"]) == (NAME, digest[:16]) and image["current"] for image in images):
-        added = vmrole("images", "add", NAME, disk, "--sha256", digest, timeout=600)
-        assert (added.code, digest[:16] in added.stdout) == (0, True), added.stderr
-    return NAME
+def disk() -> Path:
+    return cloud_image(deadline=Deadline(900))
+
+
+@pytest.fixture(scope="module")
+def cloud(disk: Path, state_folder: Path) -> Iterator[str]:
+    """The name of the image, which is there for this module alone."""
+    with added("test-cloud", disk) as name:
+        yield name
+
+
+def keys_in(path: Path) -> list[bytes]:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return [key for key in _KEYS if data.find(key) >= 0]
 
 
 @pytest.mark.vm
@@ -67,6 +98,47 @@ def test_forks_are_machines_of_their_own(cloud: str) -> None:
     one, other = (ran.stdout.splitlines() for ran in told)
     assert len(one) == len(other) == 6
     assert not set(one) & set(other)
+
+
+@pytest.mark.vm
+@pytest.mark.slow
+def test_a_template_holds_no_key(cloud: str, tmp_path: Path, state_folder: Path) -> None:
+    """Nor a password; a machine that was made of it does, in the same places."""
+    kept = vmrole(
+        "run", SAMPLES / "hello-linux", "--image", cloud, "-p", "Greeting=x", "--keep", "always",
+        "--output", tmp_path / "out", "--json", timeout=600,
+    )  # fmt: skip
+    assert (kept.code, kept.json["forked"]) == (0, True), kept.stderr
+    (template,) = (entry for entry in TemplateStore.of_user().all() if entry.image == cloud)
+    found = {path.name: keys_in(path) for path in template.folder.iterdir()}
+    assert {"ram", "state", "disk.qcow2"} <= set(found) and not any(found.values()), found
+    overlays = list(state_folder.glob("r/*/disks/vmrole-*.qcow2"))
+    assert overlays and any(keys_in(path) for path in overlays)
+    entered = subprocess.run(
+        [VMROLE, "shell", tmp_path / "out"], input="wc -l </root/.ssh/authorized_keys; ls /etc/ssh/*_key\n",
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert entered.stdout.split()[-2:] == ["1", "/etc/ssh/ssh_host_ed25519_key"], entered.stdout + entered.stderr
+    assert vmrole("sweep", "--kept").code == 0
+
+
+@pytest.mark.vm
+@pytest.mark.slow
+def test_one_that_starts_by_uefi_alone(disk: Path, tmp_path: Path, state_folder: Path) -> None:
+    before = inventory(state_folder)
+    copy = tmp_path / "uefi.raw"
+    without_boot_code(disk, copy)
+    with added("test-uefi", copy) as name:
+        copy.unlink()
+        ran = vmrole(
+            "exec", "--image", name, "--json", "--", "sh", "-c",
+            "test -d /sys/firmware/efi && cat /proc/sys/kernel/hostname", timeout=600,
+        )  # fmt: skip
+        assert ran.code == 0, ran.stderr
+        (machine,) = ran.json["instances"]
+        assert machine["stdout"].startswith("VMROLE-")
+        assert "UEFI" in ran.json["fork_reason"]
+    assert inventory(state_folder) == before
 
 
 @pytest.mark.vm
@@ -138,3 +210,10 @@ def test_the_seed_is_what_cloud_init_takes() -> None:
     assert sorted(files) == ["meta-data", "user-data"]
     assert files["user-data"].startswith(b"#cloud-config\n")
     assert b"WEB-1" in files["meta-data"]
+    assert any(key in files["user-data"] for key in _KEYS)
+
+
+def test_a_seed_for_a_template_has_no_key() -> None:
+    files = seed("abc123", "generalized", None, None)
+    assert not any(key in text for text in files.values() for key in _KEYS)
+    assert b"generalize" in files["user-data"] and b"ssh_keys" not in files["user-data"]

@@ -167,7 +167,7 @@ def test_plain(masker: Masker) -> None:
     assert any(line.startswith("step run-once-2 failed after 1 min 01 s, exit code 5: why <script>") for line in said)
     assert "  stderr: line 1" in said
     assert said[-1].startswith("failed after 1 min 12 s: step run-once-2 failed with exit code 5: why")
-    assert said[-1].endswith(", blame: extension (exit code 1)")
+    assert said[-1].endswith(", blame: extension; vmrole itself ends with exit code 1")
 
 
 def test_terminal(masker: Masker) -> None:

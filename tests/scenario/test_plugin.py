@@ -93,7 +93,7 @@ def test_cases_are_the_same_on_all_images(name: str, case: str) -> None:
 
 
 def test_steps_that_could_not_be_executed_are_named() -> None:
-    """With a result as a run has it; no Linux step is of that kind."""
+    """Also one that does not say why."""
     steps = (
         StepResult("preinstall-1", "x", "script", Outcome.succeeded, exit_code=0),
         StepResult("msi-1", "x", "script", Outcome.not_executable, finding="no MSI here"),
@@ -106,6 +106,37 @@ def test_steps_that_could_not_be_executed_are_named() -> None:
     assert said == ["the run is incomplete: msi-1 (no MSI here); msi-2"]
     require_executed(dataclasses.replace(result, verdict=Verdict.succeeded), said.append)
     assert len(said) == 1
+
+
+def test_an_incomplete_run_is_a_skip(tmp_path: Path) -> None:
+    """In a real machine of the stand-in, which has no PowerShell."""
+    subprocess.run([VMROLE, "images", "build", "windows-stand-in"], check=True, stdin=subprocess.DEVNULL)
+    document = json.loads((SAMPLES / "warn/warn.resext").read_text())
+    scripts = document["ExtensionSettings"]["ApplicationProfile"]["WindowsApplicationProfile"]["ProvisioningScripts"]
+    for script, (executable, line) in zip(
+        scripts, [("cmd.exe", "/c ver"), ("powershell.exe", "-File x.ps1"), ("cmd.exe", "/c exit 0")], strict=True
+    ):
+        script |= {"ExecutableAndParams": {"Executable": executable, "Parameters": line}, "TimeoutInSeconds": 120}
+    shutil.copytree(SAMPLES / "warn/payload", tmp_path / "payload")
+    (tmp_path / "mixed.resext").write_text(json.dumps(document))
+    scenarios = """
+def test_whole(vm_role: VmRole) -> None:
+    vm_role("mixed.resext")
+    raise AssertionError("not reached")
+
+
+def test_what_can_be(vm_role: VmRole) -> None:
+    role = vm_role("mixed.resext", allow_unexecuted=True)
+    assert [str(step.outcome) for step in role.steps] == ["succeeded", "not_executable", "succeeded"]
+    assert [step.after_unexecuted for step in role.steps] == [False, False, True]
+"""
+    named = "the run is incomplete: preinstall-2 (this guest has no PowerShell)"
+    done = session(tmp_path, scenarios, "--vmrole-image=windows-stand-in", "-rs")
+    assert (done.code, done.outcomes()) == (0, {"test_whole": "skipped", "test_what_can_be": "passed"}), done.text
+    assert named in done.text
+    strict = session(tmp_path, scenarios, "--vmrole-image=windows-stand-in", "--strict-environment", "-k", "whole")
+    assert (strict.code, strict.outcomes()) == (1, {"test_whole": "failure"}), strict.text
+    assert named in strict.text and "not reached" not in strict.text
 
 
 def test_an_interrupted_session_leaves_nothing(image: str, state_folder: Path, tmp_path: Path) -> None:

@@ -113,10 +113,9 @@ _Noreturn void initramfs(void);                           /* initramfs.c */
 _Noreturn void resident(void);                            /* resident.c */
 _Noreturn void components_specialize(void);               /* components.c; the medium is mounted */
 _Noreturn void components_restore(void);
-/* Without an agent: started by cloud-init from the medium, over ssh in a fork, by their unit at later boots. They return. */
-void components_install(void);
-void components_identify(void);
-void components_boot(void);
+/* Started by cloud-init from the mounted medium, in a guest without an agent. They return. */
+void components_install(void);                            /* one instance of it, and an agent from the next boot on */
+void components_generalize(void);                         /* an agent only, which is started then */
 extern const char *instance_data;                         /* the folder of the instance data: the medium, or INSTANCE */
 void specialize_received(void);                           /* from INSTANCE; the clock of a fork stood still */
 

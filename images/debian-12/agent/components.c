@@ -17,10 +17,15 @@ enum { SSH_PORT = 22, PATIENCE_MS = 120000, STEP_MS = 10 };
 
 const char *instance_data = MEDIUM;
 
-/* vmrole-ssh.path starts ssh.service when this file is there: no client program, no bus. */
+/* vmrole-ssh.path starts ssh.service when this file is there: no client program, no bus. Where cloud-init brought us the
+ * server is the distribution's, which has one of two names for it. */
 static void start_ssh(void)
 {
-	write_text(START_SSH, 0600, "%s", "");
+	char *argv[] = {"/usr/bin/systemctl", "-q", "--no-block", "start", "ssh.service", "sshd.service", NULL};
+	if (exists("/etc/systemd/system/" UNIT))
+		run(argv, NULL, 0);
+	else
+		write_text(START_SSH, 0600, "%s", "");
 }
 
 static void await_ssh(void)
@@ -134,7 +139,8 @@ void components_restore(void)
 {
 	static struct answer answer;
 	read_answer(STATE_INSTANCE, &answer);
-	set_network(&answer);
+	if (answer.nic_count)
+		set_network(&answer);
 	start_ssh();
 	mount_resources(&answer);
 	if (answer.await_ssh)
@@ -156,17 +162,20 @@ static void reload_ssh(void)
 		kill((pid_t)pid, SIGHUP);
 }
 
-static void write_unit(void)
+/* From the next boot on it is our agent that brings the machine up: what cloud-init needs goes away with the medium, and
+ * without that it would make another machine of this one. */
+static void become_agent(void)
 {
+	char program[PATH_MAX];
+	snprintf(program, sizeof program, COMPONENTS "/%s/" COMPONENTS_PROGRAM, COMPONENTS_VERSION);
+	link_symbolic(program, AGENT);
 	make_folder("/etc/systemd/system/multi-user.target.wants", 0755);
 	write_text("/etc/systemd/system/" UNIT, 0644,
 		   "[Unit]\nDescription=VM Role integration components\nAfter=local-fs.target\n\n"
-		   "[Service]\nType=oneshot\nRemainAfterExit=yes\n"
-		   "ExecStart=" COMPONENTS "/%s/" COMPONENTS_PROGRAM " boot\n\n"
-		   "[Install]\nWantedBy=multi-user.target\n",
-		   COMPONENTS_VERSION);
+		   "[Service]\nType=notify\nExecStart=" AGENT "\nTimeoutStartSec=infinity\nOOMPolicy=continue\n"
+		   "OOMScoreAdjust=-900\nTasksMax=infinity\nStandardOutput=null\nStandardError=null\n\n"
+		   "[Install]\nWantedBy=multi-user.target\n");
 	link_symbolic("/etc/systemd/system/" UNIT, "/etc/systemd/system/multi-user.target.wants/" UNIT);
-	/* Its medium goes away, and without one it would make another machine of this one at the next boot. */
 	make_folder("/etc/cloud", 0755);
 	write_text("/etc/cloud/cloud-init.disabled", 0644, "%s", "");
 }
@@ -176,31 +185,14 @@ void components_install(void)
 	static struct answer answer;
 	make_folder(RUNTIME, 0700);
 	specialize(&answer, false);
-	write_unit();
+	become_agent();
 	medium_unmount();
 	reload_ssh();
 	conclude(&answer);
 }
 
-void components_identify(void)
+void components_generalize(void)
 {
-	static struct answer answer;
-	instance_data = INSTANCE;
-	specialize(&answer, true);
-	remove_tree(INSTANCE);
-	reload_ssh();
-	conclude(&answer);
-}
-
-void components_boot(void)
-{
-	static struct answer answer;
-	make_folder(RUNTIME, 0700);
-	if (exists(READY) || !exists(STATE_INSTANCE))
-		return;
-	read_answer(STATE_INSTANCE, &answer);
-	mount_resources(&answer);
-	if (answer.await_ssh)
-		await_ssh();
-	announce_ready(&answer);
+	become_agent();
+	medium_unmount();
 }

@@ -29,12 +29,8 @@ int main(int argc, char **argv)
 		components_install();
 		return 0;
 	}
-	if (argc == 2 && strcmp(argv[1], "identify") == 0) {
-		components_identify();
-		return 0;
-	}
-	if (argc == 2 && strcmp(argv[1], "boot") == 0) {
-		components_boot();
+	if (argc == 2 && strcmp(argv[1], "generalize") == 0) {
+		components_generalize();
 		return 0;
 	}
 	if (argc == 2 && strcmp(argv[1], "renew") == 0) {
@@ -42,7 +38,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc > 1) {
-		fprintf(stderr, "usage: %s [specialize|restore|install|identify|boot|spare MEGABYTES COUNT|renew|--version]\n",
+		fprintf(stderr, "usage: %s [specialize|restore|install|generalize|spare MEGABYTES COUNT|renew|--version]\n",
 			argv[0]);
 		return 2;
 	}
