@@ -204,12 +204,12 @@ def test_a_port_that_accepts_and_says_nothing_is_left_for_the_real_server(tmp_pa
                 said.set()
                 real, _ = listener.accept()
                 with real, socket.create_connection(("127.0.0.1", server.port)) as other:
-                    back = threading.Thread(target=_pump, args=(other, real))
+                    back = threading.Thread(target=_pump, args=(other, real), daemon=True)
                     back.start()
                     _pump(real, other)
-                    back.join()
+                    back.join(10)
 
-            thread = threading.Thread(target=serve)
+            thread = threading.Thread(target=serve, daemon=True)  # which hangs when the guest does
             thread.start()
             with SshGuest.connect(
                 "127.0.0.1",

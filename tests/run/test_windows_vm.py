@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-import harness.run.execute
 from harness.deadline import Deadline
-from harness.errors import GuestError, GuestNotReadyError
+from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.winrm import WinRmGuest
 from harness.package import read_package
@@ -202,19 +201,23 @@ def test_a_step_that_restarts_the_guest_itself(machine: Deployed, tmp_path: Path
 
 def test_a_full_disk_is_told(machine: Deployed, tmp_path: Path) -> None:
     with agent_of(machine) as agent:
-        fill = "fallocate -l $(($(stat -f -c '%a*%S' /) - 1000000)) /full || dd if=/dev/zero of=/full bs=1M; sync"
+        # What becomes free while it is filled is filled too; then half a megabyte is given back.
+        most = "fallocate -l $(($(stat -f -c '%a*%S' /) - 1000000)) /full; sync"
+        rest = "dd if=/dev/zero bs=64k >>/more; sync"
+        fill = f"{most}; {rest}; {rest}; truncate -s -512K /more; sync"
         agent.run(["sh", "-c", fill], deadline=_soon())
         try:
             out = "cmd.exe /c for /l %i in (1,1,40000) do @echo 01234567890123456789012345678901234567890123456789"
             [step] = run(machine, tmp_path, script(1, out, StandardOutputPath="C:\\out.txt", TimeoutInSeconds=150))
         finally:
-            agent.run(["rm", "-f", "/full"], deadline=_soon())
+            agent.run(["rm", "-f", "/full", "/more"], deadline=_soon())
     assert "disk is full" in (step.finding or ""), step
 
 
 def test_a_service_that_is_killed(machine: Deployed, tmp_path: Path) -> None:
     """With it all of the stand-in's Windows part ends and begins anew: the step is marked, and the run goes on."""
-    begun = "until pgrep -f '[p]ing.exe -n 120' >/dev/null; do sleep 0.2; done"
+    # For seconds already: its start has been answered, and it is the step that is lost and not the request for it.
+    begun = "until p=$(pgrep -of '[p]ing.exe -n 120') && [ $(ps -o etimes= -p $p) -ge 5 ]; do sleep 0.2; done"
 
     def kill() -> None:
         with agent_of(machine) as agent:
@@ -229,32 +232,6 @@ def test_a_service_that_is_killed(machine: Deployed, tmp_path: Path) -> None:
     )
     assert [str(step.outcome) for step in steps] == ["warned", "succeeded"]
     assert "the guest restarted while it ran" in (steps[0].finding or "") and steps[0].exit_code is None
-
-
-def test_a_restart_after_a_service_that_was_killed_unnoticed(machine: Deployed, tmp_path: Path) -> None:
-    """What a killed service announces when it is there again is not taken for the restart that is asked for next."""
-
-    def kernel(agent: ChannelGuest) -> str:
-        return agent.boot_id(deadline=_soon())
-
-    with agent_of(machine) as agent:
-        before = kernel(agent)
-        agent.run(["systemctl", "kill", "-s", "KILL", "vmrole-standin"], deadline=_soon())
-    run(machine, tmp_path, script(1, "cmd.exe /c exit 0", AlwaysReboot=True), script(2, "cmd.exe /c exit 0"))
-    with agent_of(machine) as agent:
-        assert kernel(agent) != before
-    assert guest_of(machine).last_boot == guest_of(machine).boot_id(deadline=_soon())
-
-
-def test_a_service_that_does_not_come_back(machine: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last test: this machine does not answer any more."""
-    monkeypatch.setattr(harness.run.execute, "_REBOOT_SECONDS", 60.0)
-    with agent_of(machine) as agent:
-        agent.run(["systemctl", "mask", "vmrole-standin"], deadline=_soon())
-    with pytest.raises(GuestNotReadyError, match="did not come back from its restart within 60 s"):
-        run(machine, tmp_path, script(1, "cmd.exe /c exit 0", AlwaysReboot=True), script(2, "cmd.exe /c exit 0"))
-    steps = {step.id: step for step in run.steps}  # type: ignore[attr-defined]
-    assert steps["preinstall-1"].outcome == "failed" and steps["preinstall-2"].outcome == "skipped"
 
 
 def published(name: str, folder: Path) -> Path:
