@@ -282,9 +282,13 @@ static DWORD start(struct command *command, wchar_t *line, const wchar_t *folder
 	AcquireSRWLockExclusive(&starting);
 	BOOL piped = make_pipe(&command->in, &how.hStdInput, TRUE) && make_pipe(&command->out, &how.hStdOutput, FALSE) &&
 		     make_pipe(&command->err, &how.hStdError, FALSE);
-	if (!piped || !CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT, environment,
-				      *folder ? folder : NULL, &how, &made))
-		error = GetLastError() ? GetLastError() : ERROR_GEN_FAILURE;
+	/* Wine's internal error is a process that ended before it began: nothing of the command was executed, and it may be
+	 * started again. Seen on a busy emulated processor. */
+	for (int attempt = 0; attempt < 3 && (attempt == 0 || error == ERROR_INTERNAL_ERROR); attempt++) {
+		BOOL started = piped && CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT,
+						       environment, *folder ? folder : NULL, &how, &made);
+		error = started ? 0 : GetLastError() ? GetLastError() : ERROR_GEN_FAILURE;
+	}
 	HANDLE childs[] = {how.hStdInput, how.hStdOutput, how.hStdError};
 	for (size_t i = 0; i < sizeof childs / sizeof *childs; i++)
 		if (childs[i])
