@@ -108,6 +108,12 @@ def ended(name: str) -> None:
     _ended.append(name)
 
 
+def await_end(connection: Connection, name: str) -> None:
+    """Wait until libvirt has seen the end of the process of ``name`` too, if it was ended: the name is free then."""
+    if name in _ended:
+        Deadline(_ENDS_SECONDS).poll(lambda: None if _ending(connection.raw) else True, every=0.005)
+
+
 def _ending(raw: libvirt.virConnect) -> bool:
     """Whether libvirt still has a domain whose process has ended."""
     for name in _ended:

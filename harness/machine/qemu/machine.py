@@ -26,7 +26,7 @@ from harness.machine.checkpoints import Facts, link
 from harness.machine.console import ConsoleRecorder
 from harness.machine.protocol import Capability, Channel, MachineSpec, MachineState, Medium, Origin
 from harness.machine.qemu import memory, monitor
-from harness.machine.qemu.connection import Connection, ended
+from harness.machine.qemu.connection import Connection, await_end, ended
 from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml
 from harness.machine.qemu.storage import LocalFiles, Volumes
 from harness.machine.qemu.tunnel import Tunnel, free_port, is_this_host
@@ -108,6 +108,7 @@ class LibvirtMachine:
         self._files, self._medium, self._layers = files, files.medium, list(layers)
         self._save(volumes=self._volumes())
         flags = libvirt.VIR_DOMAIN_START_PAUSED
+        await_end(self._connection, self.name)  # of a fork that did not work
         with self._mapped("start the machine"), _adopting_orphans(self._connection):
             try:
                 self._domain = self._connection.raw.createXML(xml, flags)
