@@ -182,7 +182,7 @@ def test_an_image_from_an_address(server: str, tmp_path: Path, monkeypatch: pyte
     gone = vmrole("images", "add", "mine", f"{server}/gone.qcow2", "--sha256", digest)
     assert (gone.code, "nothing at" in gone.stderr) == (2, True)
     assert vmrole("exec", "--image", "mine", "--", "true").code == 125
-    added = vmrole("images", "add", "mine", url, "--sha256", digest, "--json")
+    added = vmrole("images", "add", "mine", url, "--sha256", digest, "--os", "linux", "--json")
     assert (added.code, added.json["image"]) == (0, {"name": "mine", "key": digest[:16]}), added.stderr
     listed = vmrole("images", "list", "--json").json["images"]
     assert [(image["name"], image["current"]) for image in listed] == [("mine", True)]
