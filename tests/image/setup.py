@@ -37,7 +37,7 @@ off:    mov dx, 0x604   # the chipset's power switch, where the firmware of QEMU
         jmp 3b
 """
 
-_DISK = f"""
+_BEGIN = """
         .intel_syntax noprefix
         .code16
         .org 0
@@ -46,7 +46,9 @@ _DISK = f"""
         mov es, ax
         mov ss, ax
         mov sp, 0x7c00
-        mov si, offset booted
+"""
+
+_DISK = f"""{_BEGIN}        mov si, offset booted
         cmp byte ptr [done], 0
         jne last
         mov byte ptr [done], 1
@@ -74,16 +76,7 @@ booted: .asciz "\\r\\nvmrole: stage booting\\r\\nvmrole: failed this disk was in
         .byte 0x55, 0xaa
 """
 
-_MEDIUM = f"""
-        .intel_syntax noprefix
-        .code16
-        .org 0
-        xor ax, ax
-        mov ds, ax
-        mov es, ax
-        mov ss, ax
-        mov sp, 0x7c00
-        mov si, offset begun
+_MEDIUM = f"""{_BEGIN}        mov si, offset begun
         call say
         .if MANNER == 2
         mov si, offset failed
