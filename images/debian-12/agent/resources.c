@@ -7,11 +7,13 @@
 #include <limits.h>
 #include <linux/falloc.h>
 #include <linux/loop.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -37,6 +39,14 @@ static unsigned long size_of_image(unsigned long megabytes)
  * is there until the machine goes. */
 static bool reserve(int file, off_t size)
 {
+	struct statvfs disk;
+	struct stat now;
+	/* Asked first: what fills the disk until it fails takes the room from all that is written beside it. */
+	if (fstatvfs(file, &disk) == 0 && fstat(file, &now) == 0 &&
+	    (uint64_t)size > (uint64_t)disk.f_bavail * disk.f_frsize + (uint64_t)now.st_blocks * 512) {
+		errno = ENOSPC;
+		return false;
+	}
 	if (fallocate(file, FALLOC_FL_ZERO_RANGE, 0, size) == 0)
 		return true;
 	/* Not every file system can do that. */
