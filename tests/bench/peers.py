@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -70,12 +71,23 @@ def debvm(image: Path) -> float:
 
 
 def virtme_kernel() -> Path | None:
-    """The kernel that virtme-ng starts: VMROLE_BENCH_KERNEL, else this host's newest. None without either or vng."""
+    """The kernel that virtme-ng starts: VMROLE_BENCH_KERNEL, else this host's newest. None without either or vng.
+
+    None also where vng does not work with it, as on a host that has no udev; that is said, and our own are measured.
+    """
     if shutil.which("vng") is None:
         return None
     if given := os.environ.get("VMROLE_BENCH_KERNEL"):
-        return Path(given)
-    return max(Path("/boot").glob("vmlinuz-*"), default=None, key=lambda path: path.stat().st_mtime)
+        kernel: Path | None = Path(given)
+    else:
+        kernel = max(Path("/boot").glob("vmlinuz-*"), default=None, key=lambda path: path.stat().st_mtime)
+    if kernel is not None:
+        try:
+            virtme(kernel)
+        except (subprocess.SubprocessError, OSError) as error:
+            print(f"virtme-ng is not measured: {error}", file=sys.stderr)  # noqa: T201
+            return None
+    return kernel
 
 
 def virtme(kernel: Path) -> float:
