@@ -25,6 +25,13 @@ _WARM = (
     ">/dev/null; /usr/sbin/mkfs.ext4 -V; tar --version; systemctl --version; openssl version; date; locale charmap; "
     "sync"
 )
+_SSH_KEY = "/etc/ssh/ssh_host_ed25519_key"
+_SSH = (
+    # It listens in every fork from the start, and each connection reads the fork's own key: nothing has to be started
+    # there. The key that it needs to start with is nobody's, and gone.
+    f"[ -x /usr/sbin/sshd ] || exit 0; ssh-keygen -q -t ed25519 -N '' -f {_SSH_KEY} && systemctl start ssh.service; "
+    f"code=$?; rm -f {_SSH_KEY} {_SSH_KEY}.pub; exit $code"
+)
 
 
 class AgentFreezePoint:
@@ -54,6 +61,10 @@ class AgentFreezePoint:
             guest.run(["systemctl", "is-system-running", "--wait"], deadline=deadline)
             # For as many local resources of the default size as a run usually has.
             guest.run([AGENT, "spare", str(DIAGNOSTICS.size_mb), "3"], deadline=deadline)
+            started = guest.run(["sh", "-c", _SSH], deadline=deadline)
+            if started.exit_code != 0:
+                said = started.stderr.decode("utf-8", "replace").strip()[:200]
+                raise GuestError(f"the guest's ssh server does not start: {said}")
             guest.run(["sh", "-c", _WARM], deadline=deadline)
 
     def greet(self, machine: Machine, *, deadline: Deadline) -> None:
