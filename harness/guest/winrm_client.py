@@ -16,6 +16,9 @@ from typing import Any, TypeVar
 
 import requests
 import requests.adapters
+import urllib3.connection
+import urllib3.exceptions
+import urllib3.poolmanager
 import winrm.exceptions
 from winrm.protocol import Protocol as WinRm
 
@@ -30,6 +33,8 @@ _OPERATION_SECONDS = 5
 """How long the guest may hold a request for output open; also how soon a closed connection is noticed."""
 _ANSWER_SECONDS = 60
 """How long an answer may take beyond that; an emulated guest that is busy takes seconds."""
+_START_SECONDS = 180.0
+"""How long the guest may take to start a command: the first one after a restart waits for all of Windows."""
 _RETRY_SECONDS = 30.0
 """How long a guest may be out of reach within a command before it counts as lost."""
 _PART = 96 * 1024
@@ -133,6 +138,7 @@ class Client:
                 shell, program, [rest] if rest else [], console_mode_stdin=False, skip_cmd_shell=True
             ),
             deadline,
+            most=_START_SECONDS,
         )
 
     def feed(self, shell: str, command: str, data: bytes, *, deadline: Deadline) -> None:
@@ -194,16 +200,24 @@ class Client:
                 )
             time.sleep(min(0.1, deadline.remaining))
 
-    def _ask(self, what: str, request: Callable[[], T], deadline: Deadline, *, again: bool = False) -> T:
+    def _ask(
+        self,
+        what: str,
+        request: Callable[[], T],
+        deadline: Deadline,
+        *,
+        again: bool = False,
+        most: float = _ANSWER_SECONDS,
+    ) -> T:
         """One request. ``again`` whether it may be repeated where nobody knows if the guest got it: one that starts
-        something may not."""
+        something may not. ``most`` seconds for its answer."""
         began = time.monotonic()
         tries = deadline.within(_RETRY_SECONDS)
         while True:
             if self.closed:
                 raise GuestLostError(f"the connection to the guest is gone: it was to {what}")
             try:
-                return self._once(request, deadline)
+                return self._once(request, deadline, most=most)
             except _BrokenError as error:
                 if tries.expired or not (again or error.unsent):
                     seconds = time.monotonic() - began
@@ -247,6 +261,25 @@ class _Pinned(requests.adapters.HTTPAdapter):
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options, assert_fingerprint=self._pin, assert_hostname=False)
+        self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
+
+
+class _Connection(urllib3.connection.HTTPSConnection):
+    """Tells one that was never made from one that broke: QEMU's network accepts a connection before the guest does, and
+    closes it where nobody listens."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            told = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
+            if isinstance(error, told) or "fingerprint" in str(error).lower():
+                raise
+            raise urllib3.exceptions.NewConnectionError(self, f"no encrypted connection: {error}") from error
+
+
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Connection
 
 
 class _BrokenError(Exception):
@@ -295,10 +328,15 @@ def _mapped(access: Access) -> Iterator[None]:
     except requests.exceptions.ReadTimeout:
         raise _BrokenError("it accepts connections but does not answer", unsent=False) from None
     except requests.exceptions.ConnectionError as error:
-        refused = "refused" in str(error)
-        raise _BrokenError(
-            "it refuses connections" if refused else "it closes the connection", unsent=refused
-        ) from None
+        # Where the connection was never made the library has wrapped why.
+        reason = getattr(error.args[0] if error.args else None, "reason", None)
+        unsent = isinstance(reason, urllib3.exceptions.NewConnectionError)
+        said = "it closes the connection"
+        if "refused" in str(error):
+            said = "it refuses connections"
+        elif "timed out" in str(error):
+            said = "it accepts connections but does not answer"
+        raise _BrokenError(said, unsent=unsent) from None
     except requests.exceptions.RequestException as error:
         raise _BrokenError(type(error).__name__, unsent=False) from None
     except (StopIteration, SyntaxError, AttributeError, TypeError, ValueError, AssertionError) as error:

@@ -187,7 +187,8 @@ def _certificate(days: int) -> bytes:
 
 
 class Relay:
-    """A network between us and the listener that can be cut."""
+    """A network between us and the listener that can be cut; ``absent`` as QEMU's is while nobody listens in the guest:
+    it accepts, and closes."""
 
     def __init__(self, port: int) -> None:
         self.target = port
@@ -195,6 +196,8 @@ class Relay:
         self.port: int = self.listening.getsockname()[1]
         self.sockets: list[socket.socket] = []
         self.made: list[socket.socket] = []
+        self.absent = False
+        self.refused = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -203,6 +206,10 @@ class Relay:
                 near, _ = self.listening.accept()
             except OSError:
                 return
+            if self.absent:
+                near.close()
+                self.refused += 1
+                continue
             far = socket.create_connection(("127.0.0.1", self.target))
             self.sockets += [near, far]
             self.made += [near, far]
@@ -248,6 +255,19 @@ def _cut_within(native_windows: NativeWindows, relay: Relay) -> None:
     relay.cut()
     assert guest.run(["cmd.exe", "/c", "exit 8"], deadline=_soon()).exit_code == 8
     guest.close()
+
+
+def test_a_service_that_is_away_for_seconds(native_windows: NativeWindows) -> None:
+    """No request has reached it: what starts something is sent again, too."""
+    with contextlib.closing(Relay(native_windows.https)) as relay:
+        guest = dataclasses.replace(native_windows, https=relay.port).connect()
+        relay.absent = True
+        relay.cut()
+        back = threading.Timer(2, setattr, (relay, "absent", False))
+        back.start()
+        assert guest.run(["cmd.exe", "/c", "exit 8"], deadline=_soon()).exit_code == 8
+        assert relay.refused > 0
+        guest.close()
 
 
 def test_arguments_and_texts() -> None:
