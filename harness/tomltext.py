@@ -83,7 +83,7 @@ def _not_toml(path: Path, text: str, said: str) -> UsageError:
     place = f"{found[1]}:{found[2]}" if found else f"{len(lines)}:{len(lines[-1]) + 1}"
     return UsageError(
         f"{path}:{place}: this is no TOML: {(what or said)[:1].lower()}{(what or said)[1:]}",
-        hint='texts stand in quotes, lists in [ ], and each package begins with [[packages]]; see "vmrole schema"',
+        hint='texts stand in quotes, lists in [ ], and each package begins with [[packages]]; "vmrole schema nightly"',
     )
 
 

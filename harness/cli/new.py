@@ -19,8 +19,10 @@ _DOCUMENT: Final = "extension.resext"
 
 @click.command()
 @click.argument("name")
-@click.option("--kind", type=click.Choice(["linux", "windows-script", "msi"]), default="windows-script",
-              show_default=True, help="What the extension does.")  # fmt: skip
+@click.option("--kind", type=click.Choice(["linux", "windows-batch", "windows-script", "msi"]),
+              default="windows-script", show_default=True,
+              help="What the extension does; windows-script is PowerShell, which the Windows stand-in does not have."
+              )  # fmt: skip
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="The folder; NAME unless given.")
 def command(name: str, kind: str, output: Path | None) -> None:
     """Scaffold an extension called NAME, in a new folder, that passes `vmrole check` and can be packed."""

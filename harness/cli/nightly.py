@@ -189,7 +189,8 @@ def _night(output: Path, jobs: Sequence[Job], tell: Told, *, fresh: bool, resume
     last = None if fresh else read_night(output)
     if last and last.finished is None and datetime.now(UTC) - last.started < _RESUMED:
         before = sum(entry.exit_code is not None for entry in last.entries.values())
-        _say(f"going on with the night of {last.started:%Y-%m-%d %H:%M} UTC, in which {before} runs were finished")
+        done = "1 run was" if before == 1 else f"{before} runs were"
+        _say(f"going on with the night of {last.started:%Y-%m-%d %H:%M} UTC, in which {done} finished")
         settle(last, {job.key: job for job in jobs}, tell)
         return last
     if resume:
@@ -240,7 +241,8 @@ def _carry_out(
         click.echo(json.dumps(told, indent=2))
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     where = f"; {index} shows them" if index else ""
-    _say(f"{len(entries)} runs in {time.monotonic() - began:.0f} s, at most {parallel} at once: {said}{where}")
+    runs = "1 run" if len(entries) == 1 else f"{len(entries)} runs"
+    _say(f"{runs} in {time.monotonic() - began:.0f} s, at most {parallel} at once: {said}{where}")
     if interrupted:
         _say("the same command goes on with this night")
     return code

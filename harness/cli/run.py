@@ -237,7 +237,8 @@ def missing_tags(subject: Subject, tags: Sequence[str], image: str, *, strict: b
             f"the extension requires {', '.join(missing)}, which the image {image} does not declare",
             hint="leave --strict out to run it anyway",
         )
-    return [f"the extension requires {tag}, which the image {image} does not declare" for tag in missing]
+    has = f"it has {', '.join(tags)}" if tags else "it has none"
+    return [f"the extension requires {tag}, which the image {image} does not declare ({has})" for tag in missing]
 
 
 def as_the_agent_splits(secrets: tuple[str, ...]) -> list[str]:

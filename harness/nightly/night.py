@@ -88,7 +88,8 @@ def _begin(night: Night, job: Job) -> _Worker:
         with os.fdopen(os.open(_log(folder), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as log:
             # A session of its own: Ctrl-C is for the nightly, which ends its runs in order.
             process = subprocess.Popen(
-                [sys.executable, "-m", "harness.nightly.worker"],
+                # -P: a file of the user's here that is called as a module is, html.py say, is no module of ours.
+                [sys.executable, "-P", "-m", "harness.nightly.worker"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,

@@ -25,8 +25,8 @@ class Recorder:
     """A subscriber that always knows the result so far."""
 
     def __init__(self) -> None:
-        self.warnings = 0
-        """Notices of severity warning so far."""
+        self.warnings: list[str] = []
+        """What the notices of severity warning said so far."""
         self._run = ""
         self._started: datetime = utc_now()
         self._image: ImageFacts | None = None
@@ -68,7 +68,7 @@ class Recorder:
                 self._forked = self._forked if event.forked is None else event.forked
                 self._fork_reason = event.fork_reason or self._fork_reason
             case events.Notice(severity="warning"):
-                self.warnings += 1
+                self.warnings.append(event.text)
             case events.PhaseStarted():
                 before = self._of(event.instance)
                 phases = (*before.phases, PhaseResult(event.name, event.at, None))

@@ -227,14 +227,14 @@ def conclude(
     instances: Sequence[InstanceResult],
     *,
     error: BaseException | None = None,
-    warnings: int = 0,
+    warnings: Sequence[str] = (),
     strict: bool = False,
     allow_unexecuted: bool = False,
     signum: int | None = None,
 ) -> Conclusion:
     """The verdict of a run, its blame, one sentence, and the exit code of the contracts.
 
-    ``error`` is what ended it early, ``warnings`` counts warnings that are not steps, ``signum`` is the signal that
+    ``error`` is what ended it early, ``warnings`` are those that are not of steps, ``signum`` is the signal that
     interrupted it. Interrupted goes before failed, then error, incomplete, warnings, succeeded. A step that was cut
     off by an error (``failed`` without an exit code) is that error's, not the extension's.
     """
@@ -254,15 +254,18 @@ def conclude(
     unexecuted = [step for step in steps if step.outcome is Outcome.not_executable]
     warned = [step for step in steps if step.outcome is Outcome.warned]
     unlike = [seen for instance in instances for seen in instance.specialization if not seen.ok and seen.provable]
-    count = warnings + len(warned) + len(unlike)
+    count = len(warnings) + len(warned) + len(unlike)
     if unexecuted:
         code = 1 if strict and count else 0 if allow_unexecuted else 4
         said = f"nothing failed, but {_count(len(unexecuted), 'step')} could not be executed here"
         return Conclusion(Verdict.incomplete, None, said, code)
     ran = _count(sum(step.outcome in (Outcome.succeeded, Outcome.warned) for step in steps), "step")
     if count:
-        why = f": {_what_failed(warned[0])}" if warned else ""
-        said = f"{ran} ran with {_count(count, 'warning')}{why}"
+        if warned:
+            said = f"{ran} ran with {_count(count, 'warning')}: {_what_failed(warned[0])}"
+        else:
+            why = warnings[0] if warnings else f"{unlike[0].name} is {unlike[0].observed}, not {unlike[0].wanted}"
+            said = f"{ran} succeeded, with {_count(count, 'warning')}: {' '.join(why.split())}"
         return Conclusion(Verdict.warnings, "extension" if strict and warned else None, said, 1 if strict else 0)
     return Conclusion(Verdict.succeeded, None, f"{ran} succeeded", 0)
 

@@ -60,7 +60,7 @@ class Role:
     kept: bool = False
     keep_anyway: bool = False
     """Set by whoever found a fault that the run itself did not see; --keep failed then keeps the machine."""
-    errors_told: int = 0
+    errors_told: list[str] = field(default_factory=list)
     """Errors of the package that do not matter on this guest; each counts as a warning of the run."""
     replay: tuple[str, ...] = ()
     """The command that goes on before the step that went wrong."""
@@ -73,11 +73,16 @@ class Role:
         return self._conclusion or conclude(
             self.recorder.instances,
             error=self.error,
-            warnings=self.recorder.warnings + self.errors_told,
+            warnings=self.warnings,
             strict=self.request.strict,
             allow_unexecuted=self.request.allow_unexecuted,
             signum=signum,
         )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those that are not of a step."""
+        return (*self.recorder.warnings, *self.errors_told)
 
     @property
     def result(self) -> RunResult:
@@ -167,8 +172,9 @@ def _tell_findings(role: Role) -> None:
     for finding in telling[:_FINDINGS_TOLD]:
         place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part)
         is_error = finding.severity == "error"
-        role.errors_told += is_error
         text = f"{place}: {finding.sentence} [{finding.code}]"
+        if is_error:
+            role.errors_told.append(text)
         bus.notice("error" if is_error else "warning", text, finding.hint or None)
     if len(telling) > _FINDINGS_TOLD:
         more = len(telling) - _FINDINGS_TOLD

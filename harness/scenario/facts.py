@@ -21,6 +21,7 @@ from harness.scenario.role import ScenarioRole
 _WRONG = (Outcome.failed, Outcome.timed_out, Outcome.not_executable, Outcome.warned)
 """The worst first."""
 _LINE = 300
+_WARNINGS = 5
 _GIT_SECONDS = 10.0
 
 
@@ -51,7 +52,7 @@ def _revision(folder: Path) -> str:
 
 
 def told(role: Role, tail: int) -> tuple[str, str]:
-    """A title and a text: what the run came to, its worst step with the ends of its streams, where the rest is."""
+    """A title and a text: what the run came to, its worst step with the ends of its streams, warnings, where all is."""
     result = role.result
     lines = [f"{result.verdict}: {result.summary}" + (f" (blame: {result.blame})" if result.blame else "")]
     wrong = sorted((step for step in role.steps if step.outcome in _WRONG), key=lambda step: _WRONG.index(step.outcome))
@@ -59,6 +60,9 @@ def told(role: Role, tail: int) -> tuple[str, str]:
         lines += _step(wrong[0], tail)
         others = ", ".join(f"{step.id} ({str(step.outcome).replace('_', ' ')})" for step in wrong[1:])
         lines += [f"also: {others}"] if others else []
+    left = [warning for warning in role.warnings if " ".join(warning.split()) not in result.summary]
+    lines += [f"warning: {warning}" for warning in left[:_WARNINGS]]
+    lines += [f"{len(left) - _WARNINGS} more warnings are in the report"] if len(left) > _WARNINGS else []
     lines.append(f"run directory: {role.request.output}")
     return f"vmrole: {role.request.package.name}", role.masker.text(printable("\n".join(lines)))
 

@@ -76,7 +76,7 @@ class PlanOf:
         os: Literal["linux", "windows"] | None = None,
     ) -> Plan:
         """The steps that ``path`` would run, in their order, without a machine: a ``Plan`` with ``steps``,
-        ``applicable`` and ``step(id)``.
+        ``applicable`` and ``step(id)``, which is None where no step is called so.
 
         The arguments are those of ``vm_role``; ``os`` is the image's unless it is given. A parameter without a value
         is no error here.

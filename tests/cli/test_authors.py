@@ -186,7 +186,7 @@ def test_plan_of_events(tmp_path: Path) -> None:
     assert linux.code == 0 and "not run here: for windows" in linux.stdout
 
 
-@pytest.mark.parametrize("kind", ["linux", "windows-script", "msi"])
+@pytest.mark.parametrize("kind", ["linux", "windows-batch", "windows-script", "msi"])
 def test_new_makes_what_check_likes(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "Fresh"
     made = vmrole("new", "Fresh", "--kind", kind, "-o", folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from harness.nightly.matrix import jobs
 from harness.nightly.model import Nightly, PackageEntry, read_nightly
 from harness.nightly.state import remove_old
 from harness.tomltext import Where, read_toml
-from tests.conftest import REPOSITORY, SAMPLES, vmrole
+from tests.conftest import REPOSITORY, SAMPLES, VMROLE, vmrole
 
 HELLO = SAMPLES / "hello-linux"
 
@@ -259,3 +260,14 @@ def test_places_of_any_document(tmp_path_factory: pytest.TempPathFactory, values
     file = tmp_path_factory.getbasetemp() / "any.toml"
     file.write_text(text)
     assert set(read_toml(file).places) == set(paths(known))
+
+
+def test_a_file_here_that_is_called_as_a_module_is_no_module(tmp_path: Path) -> None:
+    (tmp_path / "html.py").write_text("raise SystemExit('html.py of the user was run')\n")
+    (tmp_path / "broken.resext").write_text("{")
+    file(tmp_path, 'images = ["debian-12"]\n[[packages]]\npath = "broken.resext"')
+    done = subprocess.run(
+        [VMROLE, "nightly", "n.toml", "--output", "out"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done
+    assert done.stdout.startswith("error ") and "cut off" not in done.stdout, done

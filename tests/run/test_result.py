@@ -125,8 +125,8 @@ UNEXECUTED, CUT = step("not_executable", None), step("failed", None)
         ([OK, step("not_applicable", None)], {"strict": True}, "succeeded", None, 0),
         ([OK, WARNED], {}, "warnings", None, 0),
         ([OK, WARNED], {"strict": True}, "warnings", "extension", 1),
-        ([OK], {"warnings": 1}, "warnings", None, 0),
-        ([OK], {"warnings": 1, "strict": True}, "warnings", None, 1),
+        ([OK], {"warnings": ("w",)}, "warnings", None, 0),
+        ([OK], {"warnings": ("w",), "strict": True}, "warnings", None, 1),
         ([OK, UNEXECUTED], {}, "incomplete", None, 4),
         ([OK, UNEXECUTED], {"strict": True}, "incomplete", None, 4),
         ([OK, UNEXECUTED], {"allow_unexecuted": True}, "incomplete", None, 0),
@@ -164,11 +164,15 @@ def test_summaries() -> None:
     assert conclude([instance(OK, WARNED)]).summary == (
         "2 steps ran with 1 warning: step run-once-1 warned with exit code 3"
     )
+    assert conclude([instance(OK)], warnings=("the image lacks the tag R2", "no key")).summary == (
+        "1 step succeeded, with 2 warnings: the image lacks the tag R2"
+    )
     assert conclude([instance(UNEXECUTED)]).summary == "nothing failed, but 1 step could not be executed here"
 
 
 def test_a_setting_that_is_not_as_wanted_is_a_warning() -> None:
-    assert conclude([instance(OK, ok=False)]).verdict == "warnings"
+    found = conclude([instance(OK, ok=False)])
+    assert (found.verdict, found.summary) == ("warnings", "1 step succeeded, with 1 warning: clock is b, not a")
 
 
 def test_long_streams_are_shortened_between_words() -> None:

@@ -66,6 +66,31 @@ With pytest-xdist (`-n 4`) the workers share images and frozen machines, and wai
 memory and processors enough for all. At the end of a session `index.html` in the folder of `--vmrole-output` has its
 runs by extension, scenario and image, beside those that were in that folder before.
 
+## One scenario on Linux and on Windows
+
+```python
+from harness.scenario import VmRole
+
+
+def test_notes(vm_role: VmRole, vmrole_image: str) -> None:
+    windows = vmrole_image.startswith("windows")
+    role = vm_role("notes", parameters={"Text": "Hi"}, local_resources=["Store=20"])
+    assert "noted: Hi" in role.step("preinstall-1" if windows else "run-once-1").stdout
+    note = role.local_resource("Store").path + ("\\\\note.txt" if windows else "/note.txt")
+    assert role.guest.get(note).rstrip() == b"Hi"
+```
+
+```
+pytest --vmrole-image debian-12 --vmrole-image windows-stand-in --vmrole-output runs
+```
+
+- One extension may have a `LinuxApplicationProfile` and a `WindowsApplicationProfile`; each guest runs its own.
+- Steps are called after what they are: `vmrole plan notes --os windows` shows their names.
+- A script finds the local resource NAME in `/resources/NAME` on Linux and in `C:\\Resources\\NAME` on Windows.
+- The stand-in runs batch files and programs, no PowerShell: `vmrole new --kind windows-batch` makes such an extension.
+- A command that fails is a warning on Linux and a failure on Windows. `role.verdict` is also `warnings` when the image
+  has not what the extension asks for in `OSVirtualHardDiskRequirements` ([images.md](images.md#requirement-tags)).
+
 """
 
 _FIXTURES = ("vm_role", "guest", "plan", "vmrole_image")
