@@ -90,4 +90,9 @@ class Image:
     @property
     def wanted_components(self) -> str:
         """Version of the integration components of the harness: what every machine is to have."""
-        return (self.components / "VERSION").read_text("utf-8").strip()
+        return components_in(self.components)
+
+
+def components_in(folder: Path) -> str:
+    """Version of the integration components that were built into ``folder`` (harness.image.components)."""
+    return (folder / "VERSION").read_text("utf-8").strip()
