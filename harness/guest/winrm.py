@@ -7,7 +7,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -20,6 +20,8 @@ from harness.guest.wintext import GUEST, HELPER, decode, join_arguments
 
 MAX_PUT = 8 * 1024 * 1024
 """Bytes that are sent over WinRM: it is slow, and payloads go on the instance medium."""
+_READ = 16 * 1024
+"""Bytes of a user's input in one message: fewer than it takes, whatever the ends of lines add."""
 _END_SECONDS = 15.0
 
 Restarted = Callable[[str, Deadline], str]
@@ -182,17 +184,18 @@ class WinRmGuest:
     def interactive(self) -> int:
         """The user's own session: a command interpreter joined to this process' streams until it ends; its exit code.
 
-        There is no terminal on the guest's side: a line reaches it when it is complete.
+        There is no terminal on the guest's side: a line reaches it when it is complete. What comes from a pipe gives
+        no banner and no prompts (but for the rest of a block), as with a Linux guest.
         """
         shell = self._standing(Deadline(60.0))
-        command = self._client.start(shell, "cmd.exe", deadline=Deadline(60.0))
+        line = "cmd.exe" if os.isatty(0) else "cmd.exe /q /k rem"
+        command = self._client.start(shell, line, deadline=Deadline(60.0))
         feeding = self._client.another()
 
         def feed() -> None:
             # Ends with the session: what is typed after that goes nowhere.
             with contextlib.suppress(ShellGoneError, GuestError, OSError):
-                while data := os.read(0, 4096):
-                    lines = data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+                for lines in _lines(0):
                     feeding.feed_part(shell, command, lines, last=False, deadline=Deadline(60.0))
                 feeding.feed_part(shell, command, b"", last=True, deadline=Deadline(60.0))
 
@@ -329,6 +332,20 @@ class WinRmGuest:
             if deadline.expired:
                 raise GuestNotReadyError("it is still in its old boot", awaited="another boot")
             time.sleep(min(1.0, deadline.remaining))
+
+
+def _lines(descriptor: int) -> Iterator[bytes]:
+    """What comes from a descriptor, in whole lines as Windows ends them: cmd takes a part of one for all of it."""
+    pending = b""
+    while data := os.read(descriptor, _READ):
+        lines, end, pending = (pending + data).rpartition(b"\n")
+        if lines or end:
+            yield (lines + end).replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        if len(pending) > _READ:  # no command
+            yield pending
+            pending = b""
+    if pending:
+        yield pending
 
 
 def _said(done: GuestResult) -> str:

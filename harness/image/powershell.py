@@ -28,6 +28,7 @@ ENGINE: Final = "pwsh.exe"
 _MOST_BYTES: Final = 1 << 30
 """Unpacked; those of PowerShell 7 have about 300 MB."""
 _HEAD: Final = 4096
+_HINT: Final = "it is the zip for Windows, x64, as published"
 _AMD64: Final = 0x8664
 
 
@@ -78,23 +79,23 @@ def _look(file: Path) -> None:
     with _open(file) as archive:
         entry = archive.entries.get(ENGINE)
         if entry is None:
-            raise UsageError(f"{file} has no {ENGINE} at its top", hint="it is the zip for Windows, x64, as published")
+            raise UsageError(f"the PowerShell zip {file} has no {ENGINE} at its top", hint=_HINT)
         if sum(each.size for each in archive.entries.values()) > _MOST_BYTES:
-            raise UsageError(f"{file} unpacks to more than {_MOST_BYTES >> 20} MiB")
+            raise UsageError(f"the PowerShell zip {file} unpacks to more than {_MOST_BYTES >> 20} MiB")
         try:
             with archive.open(ENGINE) as stream:
                 head = stream.read(_HEAD)
         except PackageError as error:
-            raise UsageError(error.message) from None
+            raise UsageError(error.message, hint=_HINT) from None
     if _processor(head) != _AMD64:
-        raise UsageError(f"{ENGINE} in {file} is no program for 64-bit Windows", hint="it is the zip for Windows, x64")
+        raise UsageError(f"{ENGINE} in the PowerShell zip {file} is no program for 64-bit Windows", hint=_HINT)
 
 
 def _open(file: Path) -> Archive:
     try:
-        return Archive(file, Findings())
+        return Archive(file, Findings(), called=f"the PowerShell zip {file}")
     except PackageError as error:
-        raise UsageError(f"{file} is not taken: {error.message}") from None
+        raise UsageError(error.message, hint=_HINT) from None
 
 
 def _processor(head: bytes) -> int | None:

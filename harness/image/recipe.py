@@ -53,7 +53,8 @@ class Recipe(BaseModel):
     """Image that it is built upon: it shares that one's agent, overlay and customize, and where it says nothing the
     suite, disk, kernel arguments, modules and masked units of its recipe."""
     warm: tuple[str, ...] = ()
-    """Shell commands that run in a generalized guest before it is frozen: what forks will need is in memory then."""
+    """Shell commands that run in a generalized guest before it is frozen: what forks will need is in memory then. A
+    guest where one fails is not frozen."""
     wheels: tuple[str, ...] = ()
     """Python packages for the guest that its distribution lacks, 'NAME==VERSION --hash=sha256:...', pure Python."""
     powershell: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
@@ -90,4 +91,9 @@ class Image:
     @property
     def wanted_components(self) -> str:
         """Version of the integration components of the harness: what every machine is to have."""
-        return (self.components / "VERSION").read_text("utf-8").strip()
+        return components_in(self.components)
+
+
+def components_in(folder: Path) -> str:
+    """Version of the integration components that were built into ``folder`` (harness.image.components)."""
+    return (folder / "VERSION").read_text("utf-8").strip()

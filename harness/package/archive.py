@@ -56,7 +56,7 @@ def safe_name(name: str, where: str) -> str:
     if path.startswith("/") or re.match(r"[A-Za-z]:", path):
         raise PackageError(f"{where} has an entry with an absolute path, {shown}", hint="pack relative paths only")
     if ".." in parts:
-        raise PackageError(f"{where} has an entry that leads out of the package, {shown}")
+        raise PackageError(f"{where} has an entry that leads out of it, {shown}")
     if not path.rstrip("/") or any(part in ("", ".") for part in parts) or len(path.encode("utf-8", "replace")) > 1000:
         raise PackageError(f"{where} has an entry whose name is no path, {shown}")
     if any(ord(character) < 32 or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in path):
@@ -67,20 +67,25 @@ def safe_name(name: str, where: str) -> str:
 
 
 class Archive:
-    """An open package archive; a context manager. Every entry has been looked at before the first one is read."""
+    """An open package archive; a context manager. Every entry has been looked at before the first one is read.
 
-    def __init__(self, path: Path, findings: Findings) -> None:
-        self.where = path.name
+    ``called`` is what errors call an archive that is no package.
+    """
+
+    def __init__(self, path: Path, findings: Findings, *, called: str | None = None) -> None:
+        self.where = called or path.name
         try:
             self._size = path.stat().st_size
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, UnicodeError, EOFError, ValueError) as e:
+            what = f"cannot be read as a zip archive ({_reason(e)})"
+            if called:
+                raise PackageError(f"{called} {what}") from None
             raise PackageError(
-                f"{self.where} is no package: it cannot be read as a zip archive ({_reason(e)})",
-                hint="packages are zip files; 'vmrole pack' makes them",
+                f"{self.where} is no package: it {what}", hint="packages are zip files; 'vmrole pack' makes them"
             ) from None
         except OSError as error:
-            raise PackageError(f"{path} cannot be read: {error.strerror or error}") from None
+            raise PackageError(f"{called or path} cannot be read: {error.strerror or error}") from None
         try:
             self._infos = self._look(findings)
         except BaseException:

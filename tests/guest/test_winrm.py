@@ -124,7 +124,7 @@ def test_what_is_no_command(guest: WinRmGuest) -> None:
         guest.run(["cmd.exe", "/c", "a\0b"], deadline=_soon())
 
 
-def test_a_session(native_windows: NativeWindows) -> None:
+def _session(native_windows: NativeWindows, given: bytes) -> subprocess.CompletedProcess[bytes]:
     """As a user has it, with pipes on this side."""
     program = (
         "import sys; from harness.deadline import Deadline; from harness.guest.winrm import WinRmGuest; "
@@ -132,12 +132,45 @@ def test_a_session(native_windows: NativeWindows) -> None:
         "certificate=pem.encode(), deadline=Deadline(60)); sys.exit(g.interactive())"
     )
     arguments = [native_windows.password, str(native_windows.https), native_windows.certificate.decode()]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], input=b"echo one two& exit 7\n", capture_output=True, timeout=60,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 7, done.stderr
-    assert b"one two" in done.stdout
+    argv = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(argv, input=given, capture_output=True, timeout=120, check=False)
+
+
+def test_a_session(native_windows: NativeWindows) -> None:
+    done = _session(native_windows, b"echo one two& exit 7\n")
+    assert (done.returncode, done.stdout) == (7, b"one two\r\n"), done
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_every_line_of_a_session(native_windows: NativeWindows, end: bytes) -> None:
+    """The shell and the programs it starts read one line after the other, as from a pipe on Windows and Linux."""
+    lines = [
+        b"echo one", b"", b"set A=5", b"echo two %A%", b"echo err 1>&2", b"set /p GIVEN=",
+        b"the answer", b"echo got %GIVEN%", b"if 1==1 (", b"echo in", b"echo block", b")", b"   ", b"exit 7",
+        b"echo never",
+    ]  # fmt: skip
+    done = _session(native_windows, end.join([*lines, b""]))
+    assert (done.returncode, done.stderr) == (7, b"err \r\n"), done
+    said = done.stdout.replace(b"More? ", b"")  # Wine's cmd asks so for the rest of a block, whatever it reads from
+    assert said.split(b"\r\n") == [b"one", b"two 5", b"got the answer", b"in", b"block", b""]
+
+
+def test_the_end_of_what_is_piped_ends_a_session(native_windows: NativeWindows) -> None:
+    done = _session(native_windows, b"echo first\necho last")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"first\r\nlast\r\n", b"")
+
+
+def test_much_is_piped_into_a_session(native_windows: NativeWindows) -> None:
+    """More than one message has, lines across the edges of what is read at once."""
+    count = 3000
+    lines = b"".join(b"rem %s\n" % (b"x" * (n % 97)) for n in range(count))
+    done = _session(native_windows, b"set N=0\n" + lines.replace(b"rem", b"set /a N=N+1 >nul & rem") + b"echo %N%\n")
+    assert (done.returncode, done.stdout.strip()) == (0, b"%d" % count), done.stdout[-500:]
+
+
+def test_a_session_that_does_not_read(native_windows: NativeWindows) -> None:
+    done = _session(native_windows, b"exit 3\n" + b"echo never\n" * 20000)
+    assert (done.returncode, done.stdout) == (3, b"")
 
 
 def test_closing_ends_what_waits(native_windows: NativeWindows) -> None:

@@ -11,6 +11,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from harness.image.cache import Cache
 from harness.machine.templates import TemplateStore
 from harness.run.instance import make_ssh_keypair
 from harness.run.linux.cloud import seed
-from tests.conftest import REPOSITORY, SAMPLES, VMROLE, inventory, vmrole
+from tests.conftest import REPOSITORY, SAMPLES, VMROLE, Ran, inventory, vmrole
 from tests.image.cloud import cloud_image, without_boot_code
+from tests.run.test_replay import package
 
 # How a key or a password begins: as people write it, as it is sent, and as the system keeps it.
 _KEYS = (
@@ -120,6 +122,47 @@ def test_a_template_holds_no_key(cloud: str, tmp_path: Path, state_folder: Path)
     )  # fmt: skip
     assert entered.stdout.split()[-2:] == ["1", "/etc/ssh/ssh_host_ed25519_key"], entered.stdout + entered.stderr
     assert vmrole("sweep", "--kept").code == 0
+
+
+@pytest.mark.vm
+@pytest.mark.slow
+def test_it_goes_on_from_before_a_step(cloud: str, tmp_path: Path, state_folder: Path) -> None:
+    """A run that failed, replayed from there with a changed script; and a shell that looks around before."""
+    before = inventory(state_folder)
+    broken, output = package(tmp_path / "broken", "exit 9"), tmp_path / "out"
+    failed = vmrole(
+        "run", broken, "--image", cloud, "-p", "Word=open-sesame", "--output", output, "--json", timeout=900
+    )
+    assert outcomes(failed) == ["succeeded", "succeeded", "warned", "succeeded"], failed.stderr
+    assert f"vmrole replay {output} --from run-once-3" in failed.stderr
+    entered = subprocess.run(
+        [VMROLE, "shell", output, "--at", "run-once-3"], capture_output=True, text=True, timeout=300, check=False,
+        input="cat /root/trace\nls /root/d\nexit 4\n",
+    )  # fmt: skip
+    said = entered.stdout.split()  # the distribution's greeting first
+    assert (entered.returncode, said[-3:]) == (4, ["first", "second", "big"]), entered.stdout + entered.stderr
+    changed = package(tmp_path / "changed", 'echo mended "$1" $(cat $VMROLE_PAYLOAD/new)')
+    (changed / "payload/new").write_text("by it")
+    mended = vmrole(
+        "replay", output, "--from", "run-once-3", "--package", changed, "--output", tmp_path / "again", "--json",
+        timeout=600,
+    )  # fmt: skip
+    assert (mended.code, mended.json["verdict"]) == (0, "succeeded"), mended.stderr
+    assert outcomes(mended) == ["skipped", "skipped", "succeeded", "succeeded"]
+    assert mended.json["forked"] and "run-once-3" in mended.json["fork_reason"]
+    steps = mended.json["instances"][0]["steps"]
+    assert steps[2]["stdout"].split() == ["first", "second", "mended", "__**__", "by", "it"]
+    now = float(steps[3]["stdout"].split()[2])
+    assert abs(now - time.time()) < 300, "the clock is that of now"
+    first, again = failed.json["instances"][0], mended.json["instances"][0]
+    assert again["specialization"] == first["specialization"]
+    assert first["steps"][3]["stdout"].split()[3] != steps[3]["stdout"].split()[3], "so is the entropy"
+    assert vmrole("sweep", "--kept").code == 0
+    assert inventory(state_folder) == before
+
+
+def outcomes(ran: Ran) -> list[str]:
+    return [step["outcome"] for step in ran.json["instances"][0]["steps"]]
 
 
 @pytest.mark.vm

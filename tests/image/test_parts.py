@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.deadline import Deadline
 from harness.errors import HostError
-from harness.image import initramfs, kernel
+from harness.image import catalog, initramfs, kernel
 from harness.image.builders import namespace
+from harness.image.components import build_components, components_version
+from harness.image.recipe import components_in
 
 
 def bzimage(payload: bytes) -> bytes:
@@ -84,3 +87,10 @@ def test_rights_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
     with pytest.raises(HostError, match=r"no 65536 subordinate ids.*usermod --add-subuids"):
         namespace.check_rights()
+
+
+def test_components_tell_their_version(tmp_path: Path) -> None:
+    source = catalog.load("debian-12")
+    build_components(source, tmp_path, deadline=Deadline(120))
+    assert components_in(tmp_path) == components_version(source)
+    assert components_in(tmp_path).encode() in (tmp_path / "vmrole-components").read_bytes()

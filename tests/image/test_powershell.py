@@ -81,13 +81,16 @@ OTHER = PROGRAM[:-2] + b"\x4c\x01"
         ((("pwsh.exe", PROGRAM), (link("x"), b"/etc/passwd")), "a link"),
         ((("pwsh.exe", PROGRAM), ("PWSH.EXE", PROGRAM)), "two entries of one name"),
         ((("pwsh.exe", PROGRAM), ("big", bytes(200 << 20))), "times its size"),
+        ((("pwsh.exe", PROGRAM), ("a\x01b", b"x")), "a control character"),
     ],
 )
 def test_what_is_not_taken(
     cache: Path, tmp_path: Path, entries: tuple[tuple[str | zipfile.ZipInfo, bytes], ...], said: str
 ) -> None:
-    done = within(cache, "images", "build", "windows-stand-in", "--powershell", zipped(tmp_path, *entries))
+    file = zipped(tmp_path, *entries)
+    done = within(cache, "images", "build", "windows-stand-in", "--powershell", file)
     assert done.code == 2 and said in done.stderr, done.stderr
+    assert f"the PowerShell zip {file}" in done.stderr and "package" not in done.stderr
     for folder in ("images", "building", "media", "recipes"):
         assert not list((cache / folder).glob("*")), folder
 
@@ -95,12 +98,17 @@ def test_what_is_not_taken(
 def test_what_takes_none(cache: Path, tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("hello")
     for name, file, said in (
-        ("windows-stand-in", tmp_path / "none.zip", "cannot be read: No such file"),
-        ("windows-stand-in", tmp_path / "text.zip", "cannot be read as a zip archive"),
+        (
+            "windows-stand-in",
+            tmp_path / "none.zip",
+            f"the PowerShell zip {tmp_path}/none.zip cannot be read: No such file",
+        ),
+        ("windows-stand-in", tmp_path / "text.zip", f"the PowerShell zip {tmp_path}/text.zip cannot be read as a zip"),
+        ("windows-stand-in", tmp_path, f"the PowerShell zip {tmp_path} cannot be read: Is a directory"),
         ("debian-12", zipped(tmp_path, ("pwsh.exe", PROGRAM)), "only a stand-in for Windows takes a PowerShell"),
     ):
         done = within(cache, "images", "build", name, "--powershell", file)
-        assert done.code == 2 and said in done.stderr, done.stderr
+        assert done.code == 2 and said in done.stderr and "package" not in done.stderr, done.stderr
 
 
 @pytest.fixture

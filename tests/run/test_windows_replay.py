@@ -123,7 +123,7 @@ def test_the_disk_and_the_memory_are_those_of_then(failed: Failed, tmp_path: Pat
 
 def test_a_shell_before_a_step(failed: Failed) -> None:
     argv = [str(VMROLE), "shell", str(failed.output), "--at", "preinstall-2"]
-    line = b"type C:\\trace.txt& if not exist C:\\made exit 4\n"
-    done = subprocess.run(argv, input=line, capture_output=True, timeout=240, check=False)
+    lines = b"set WORD=lines\necho all %WORD%\n\ntype C:\\trace.txt\nif not exist C:\\made exit 4\nexit 5\n"
+    done = subprocess.run(argv, input=lines, capture_output=True, timeout=240, check=False)
     assert done.returncode == 4, done.stderr
-    assert b"first" in done.stdout and b"second" not in done.stdout
+    assert done.stdout.split() == [b"all", b"lines", b"first"]

@@ -22,6 +22,7 @@ from harness.image.builders.namespace import check_rights, inside, remove
 from harness.image.catalog import Source
 from harness.image.components import PROGRAM
 from harness.image.kernel import elf_of
+from harness.image.recipe import components_in
 from harness.process import run
 
 MIRROR = "VMROLE_DEBIAN_MIRROR"
@@ -94,9 +95,8 @@ def _install(
     prepare(work)
     for path in (work, *work.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path in hooks else 0o644)
-    version = (components / "VERSION").read_text("utf-8").strip()
     place = work / "overlay/usr/lib/vmrole"
-    installed = place / "components" / version
+    installed = place / "components" / components_in(components)
     installed.mkdir(parents=True)
     for target in (place / "agent", installed / PROGRAM):
         shutil.copyfile(components / PROGRAM, target)

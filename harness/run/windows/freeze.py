@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.deadline import Deadline
+from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.command import ENVIRONMENT
 from harness.machine.protocol import Machine
@@ -26,4 +27,8 @@ class StandInFreezePoint(AgentFreezePoint):
         with ChannelGuest(machine.channel(), environment=self._environment) as guest:
             guest.state(deadline=deadline)
             for command in self._commands:
-                guest.run(["sh", "-c", command], deadline=deadline)
+                done = guest.run(["sh", "-c", command], deadline=deadline)
+                if done.exit_code != 0:
+                    said = " ".join(done.stderr.decode("utf-8", "replace").split())[:200]
+                    why = said or f"{command!r} ended with code {done.exit_code}"
+                    raise GuestError(f"the guest is not as its forks need it: {why}")

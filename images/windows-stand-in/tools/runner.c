@@ -53,6 +53,7 @@ struct command {
 	HANDLE in, out, err; /* our ends of its pipes */
 	HANDLE readers[2];
 	struct input *first, **last; /* what standard input is still to be given */
+	BOOL by_line;                /* how it is given */
 	HANDLE queued;
 	volatile LONG moved; /* counts pieces of output */
 	volatile LONG users; /* threads that still use this */
@@ -142,6 +143,33 @@ static DWORD WINAPI read_output(void *parameter)
 	return 0;
 }
 
+/* Wine's cmd reads as much as there is, takes the first line and seeks back to the second, which no pipe can do: the rest
+ * is lost. So it, and the commands it starts, find no more than one line in their standard input. */
+static BOOL reads_lines(const wchar_t *line)
+{
+	const wchar_t *end, *name;
+	if (*line == L'"')
+		end = wcschr(++line, L'"');
+	else
+		end = line + wcscspn(line, L" \t");
+	if (!end)
+		return FALSE;
+	for (name = end; name > line && !wcschr(L"\\/:", name[-1]);)
+		name--;
+	size_t length = (size_t)(end - name);
+	return (length == 3 && _wcsnicmp(name, L"cmd", 3) == 0) || (length == 7 && _wcsnicmp(name, L"cmd.exe", 7) == 0);
+}
+
+static BOOL write_some(struct command *command, const char *data, uint32_t size, DWORD *wrote)
+{
+	const char *end = command->by_line ? memchr(data, '\n', size) : NULL;
+	if (!WriteFile(command->in, data, end ? (uint32_t)(end + 1 - data) : size, wrote, NULL))
+		return FALSE;
+	if (command->by_line)
+		FlushFileBuffers(command->in); /* until it was read, or nobody is left to read it */
+	return TRUE;
+}
+
 static DWORD WINAPI write_input(void *parameter)
 {
 	struct command *command = parameter;
@@ -168,7 +196,7 @@ static DWORD WINAPI write_input(void *parameter)
 				return 0;
 			}
 			for (uint32_t done = 0; open && done < input->size; done += wrote)
-				open = WriteFile(command->in, input->data + done, input->size - done, &wrote, NULL);
+				open = write_some(command, input->data + done, input->size - done, &wrote);
 			free(input);
 		}
 	}
@@ -380,6 +408,7 @@ static void run(struct command *command)
 	} else if (whole) {
 		UINT code_page = (UINT)wcstoul(texts[3], NULL, 10);
 		wchar_t *environment = make_environment(texts[2], sizes[2] / sizeof(wchar_t));
+		command->by_line = reads_lines(texts[0]); /* its start may change the text */
 		if (code_page && code_page != GetConsoleOutputCP()) {
 			SetConsoleOutputCP(code_page);
 			SetConsoleCP(code_page);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from standin.control import Control
 from standin.machine import Machine
 from standin.runner import Runner
 from standin.setup import SetupError, specialize
+
+_SERVICE_SECONDS = 30.0
+"""How long the service of the components may take to run: Windows' services start beside everything else."""
+_READ_BACK = "C:\\Program Files\\VMRole\\vmrole-guest.exe read-back"
 
 
 class Partner:
@@ -67,6 +72,8 @@ class Partner:
                     while process.take(60.0, 65536)[1] is None:
                         pass
                     process.close()
+            elif what == "check":
+                self._check_service()
             else:
                 return f"the stand-in guest does not know how to {what}"
         except SetupError as error:
@@ -76,6 +83,23 @@ class Partner:
                 traceback.print_exc(file=log)
             return f"the stand-in guest's own program failed: {' '.join(str(error).split())}"
         return "ok"
+
+    def _check_service(self) -> None:
+        """Wait for the service of the integration components, which Windows gives up when its start takes too long."""
+        limit = time.monotonic() + _SERVICE_SECONDS
+        while b"\nservice=running " not in self._told(_READ_BACK, limit):
+            if time.monotonic() > limit:
+                raise SetupError("the guest's service VMRoleGuest does not run")
+
+    def _told(self, command: str, limit: float) -> bytes:
+        """What a command said until it ended, or until ``limit``."""
+        process = self.runner.run(command, places.SYSTEM)
+        said, code = b"", None
+        while code is None and time.monotonic() < limit:
+            pieces, code = process.take(1.0, 65536)
+            said += b"".join(data for _, data in pieces)
+        process.close()
+        return said.replace(b"\r", b"")
 
 
 if __name__ == "__main__":
