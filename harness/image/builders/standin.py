@@ -64,7 +64,7 @@ def _download(source: Source, folder: Path, deadline: Deadline) -> None:
     wanted = folder / "requirements.txt"
     wanted.write_text("".join(f"{line}\n" for line in source.recipe.wheels), "utf-8")
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-    argv = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), "-r", str(wanted)]
+    argv = [sys.executable, "-P", "-m", "pip", "download", *options, "--dest", str(folder), "-r", str(wanted)]
     try:
         run(argv, deadline=deadline)
     except CommandError as error:

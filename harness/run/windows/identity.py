@@ -157,20 +157,26 @@ class WindowsIdentity:
 
 
 def _announced(machine: Machine, first: str) -> Callable[[str, Deadline], str]:
-    """Awaits the announcement of a boot that was not heard of before, on the machine's console."""
-    known = {first}
+    """Awaits the announcement of a boot that followed the one named, on the machine's console.
+
+    The console is read from its beginning each time, and boots that nobody asked for, of a service that was killed, are
+    announced there too: what counts is the order. ``first`` may have been announced on another console.
+    """
+    order = [first]
 
     def restarted(before: str, deadline: Deadline) -> str:
-        known.add(before)
         boot_id = ""
 
         def reached(stage: str, more: str) -> bool:
             nonlocal boot_id
             boot_id = "".join(more.split()[1:2])
-            return stage == "ready" and bool(boot_id) and boot_id not in known
+            if stage != "ready" or not boot_id:
+                return False
+            if boot_id not in order:
+                order.append(boot_id)
+            return before in order and order.index(boot_id) > order.index(before)
 
         await_stage(machine, reached, deadline)
-        known.add(boot_id)
         return boot_id
 
     return restarted
