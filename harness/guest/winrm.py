@@ -24,8 +24,9 @@ _READ = 16 * 1024
 """Bytes of a user's input in one message: fewer than it takes, whatever the ends of lines add."""
 _END_SECONDS = 15.0
 
-Restarted = Callable[[str, Deadline], str]
-"""Waits until the guest announces that it is ready in another boot than the one named, and returns that one's id."""
+Restarted = Callable[[str], Callable[[Deadline], str]]
+"""Called with the boot id before the guest is asked to restart. What it returns waits until the guest announces that it
+is ready in another boot, and returns that one's id."""
 
 
 class WinRmGuest:
@@ -292,6 +293,7 @@ class WinRmGuest:
     def reboot(self, *, deadline: Deadline) -> str:
         """See protocol.Guest: another boot id, and the ready marker of that boot, or GuestNotReadyError."""
         before = self._boot_now(deadline)
+        restarted = self._restarted(before) if self._restarted else None
         # The answer may be lost with the boot.
         with contextlib.suppress(GuestLostError):
             asked = self.run(["shutdown.exe", "/r", "/t", "0", "/f"], deadline=deadline.within(30.0))
@@ -299,8 +301,8 @@ class WinRmGuest:
                 raise GuestError(f"the guest refuses to restart: {_said(asked)}")
         self._shell = None
         try:
-            if self._restarted:
-                self._boot_id = self._restarted(before, deadline)
+            if restarted:
+                self._boot_id = restarted(deadline)
                 self._shell = self._client.await_answer(deadline=deadline)
                 self._lost = False
                 return self._boot_id

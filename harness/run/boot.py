@@ -41,6 +41,18 @@ def await_ready(machine: Machine, token: str, bus: EventBus, deadline: Deadline)
     return boot_id
 
 
+def announced_boots(machine: Machine) -> set[str]:
+    """The boot ids of all that was announced as ready until now."""
+    found: set[str] = set()
+
+    def collect(line: str) -> None:
+        if (stage := _STAGE.match(line)) and stage[1] == "ready":
+            found.update(stage[2].split()[1:2])
+
+    machine.console.wait_for(collect, deadline=Deadline(0))
+    return found
+
+
 def await_stage(
     machine: Machine,
     reached: Callable[[str, str], bool],

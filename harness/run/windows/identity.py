@@ -15,12 +15,12 @@ from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
-from harness.guest.winrm import WinRmGuest
+from harness.guest.winrm import Restarted, WinRmGuest
 from harness.guest.wintext import GUEST, decode
 from harness.machine.protocol import Machine, Nic
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import computer_name, random_password
-from harness.run.boot import await_stage
+from harness.run.boot import announced_boots, await_stage
 from harness.run.medium import write_iso
 from harness.run.readback import Components, shown
 from harness.run.result import CertificateResult, LocalResourceResult
@@ -103,7 +103,7 @@ class WindowsIdentity:
         """By WinRM, as real Windows is: the stand-in's channel is for its instance data only."""
         if isinstance(agent, ChannelGuest):
             agent.close()
-        return self._winrm(machine, deadline, boot_id=boot_id, restarted=_announced(machine, boot_id))
+        return self._winrm(machine, deadline, boot_id=boot_id, restarted=_announced(machine))
 
     def _winrm(
         self,
@@ -111,7 +111,7 @@ class WindowsIdentity:
         deadline: Deadline,
         *,
         boot_id: str = "",
-        restarted: Callable[[str, Deadline], str] | None = None,
+        restarted: Restarted | None = None,
     ) -> WinRmGuest:
         host, port = machine.endpoint(_HTTPS)
         return WinRmGuest.connect(
@@ -156,27 +156,27 @@ class WindowsIdentity:
         return {"host": host, "port": port, "password": self.password, "certificate": self.winrm.pem.decode("ascii")}
 
 
-def _announced(machine: Machine, first: str) -> Callable[[str, Deadline], str]:
-    """Awaits the announcement of a boot that followed the one named, on the machine's console.
+def _announced(machine: Machine) -> Restarted:
+    """Awaits the announcement of another boot on the machine's console.
 
-    The console is read from its beginning each time, and boots that nobody asked for, of a service that was killed, are
-    announced there too: what counts is the order. ``first`` may have been announced on another console.
+    What is there before the guest is asked to restart does not count: boots that nobody asked for, of a service that
+    was killed, are announced there too.
     """
-    order = [first]
 
-    def restarted(before: str, deadline: Deadline) -> str:
-        boot_id = ""
+    def leave(boot_id: str) -> Callable[[Deadline], str]:
+        known = {boot_id, *announced_boots(machine)}  # its own may be late
 
-        def reached(stage: str, more: str) -> bool:
-            nonlocal boot_id
-            boot_id = "".join(more.split()[1:2])
-            if stage != "ready" or not boot_id:
-                return False
-            if boot_id not in order:
-                order.append(boot_id)
-            return before in order and order.index(boot_id) > order.index(before)
+        def restarted(deadline: Deadline) -> str:
+            now = ""
 
-        await_stage(machine, reached, deadline)
-        return boot_id
+            def reached(stage: str, more: str) -> bool:
+                nonlocal now
+                now = "".join(more.split()[1:2])
+                return stage == "ready" and bool(now) and now not in known
 
-    return restarted
+            await_stage(machine, reached, deadline)
+            return now
+
+        return restarted
+
+    return leave
