@@ -185,11 +185,12 @@ def _night(output: Path, jobs: Sequence[Job], tell: Told, *, fresh: bool, resume
     """The night to carry out; None when only one that was cut off was asked for, and there is none."""
     from harness.nightly.night import settle
     from harness.nightly.state import new_night, read_night
+    from harness.run.result import counted
 
     last = None if fresh else read_night(output)
     if last and last.finished is None and datetime.now(UTC) - last.started < _RESUMED:
         before = sum(entry.exit_code is not None for entry in last.entries.values())
-        done = "1 run was" if before == 1 else f"{before} runs were"
+        done = f"{counted(before, 'run')} {'was' if before == 1 else 'were'}"
         _say(f"going on with the night of {last.started:%Y-%m-%d %H:%M} UTC, in which {done} finished")
         settle(last, {job.key: job for job in jobs}, tell)
         return last
@@ -207,11 +208,12 @@ def _carry_out(
     """Do what is left of the night, write its reports, tell, and return the exit code."""
     from harness.nightly.night import carry_out
     from harness.nightly.state import remove_old
+    from harness.run.result import counted
 
     began = time.monotonic()
     ours = frozenset(attempt.run for entry in night.entries.values() for attempt in entry.attempts)
     if gone := remove_old(night.folder, keep_days, now=night.started, keep=ours):
-        _say(f"removed {len(gone)} runs older than {keep_days} days")
+        _say(f"removed {counted(len(gone), 'run')} older than {keep_days} days")
     interrupted: KeyboardInterrupt | None = None
     try:
         carry_out(night, {job.key: job for job in jobs}, parallel=parallel, told=tell)
@@ -241,8 +243,9 @@ def _carry_out(
         click.echo(json.dumps(told, indent=2))
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     where = f"; {index} shows them" if index else ""
-    runs = "1 run" if len(entries) == 1 else f"{len(entries)} runs"
-    _say(f"{runs} in {time.monotonic() - began:.0f} s, at most {parallel} at once: {said}{where}")
+    _say(
+        f"{counted(len(entries), 'run')} in {time.monotonic() - began:.0f} s, at most {parallel} at once: {said}{where}"
+    )
     if interrupted:
         _say("the same command goes on with this night")
     return code

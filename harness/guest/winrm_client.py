@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import requests
 import requests.adapters
 import urllib3.connection
+import urllib3.connectionpool
 import urllib3.exceptions
-import urllib3.poolmanager
 import winrm.exceptions
 from winrm.protocol import Protocol as WinRm
 
@@ -278,7 +278,7 @@ class _Connection(urllib3.connection.HTTPSConnection):
             raise urllib3.exceptions.NewConnectionError(self, f"no encrypted connection: {error}") from error
 
 
-class _Pool(urllib3.HTTPSConnectionPool):
+class _Pool(urllib3.connectionpool.HTTPSConnectionPool):
     ConnectionCls = _Connection
 
 

@@ -257,15 +257,15 @@ def conclude(
     count = len(warnings) + len(warned) + len(unlike)
     if unexecuted:
         code = 1 if strict and count else 0 if allow_unexecuted else 4
-        said = f"nothing failed, but {_count(len(unexecuted), 'step')} could not be executed here"
+        said = f"nothing failed, but {counted(len(unexecuted), 'step')} could not be executed here"
         return Conclusion(Verdict.incomplete, None, said, code)
-    ran = _count(sum(step.outcome in (Outcome.succeeded, Outcome.warned) for step in steps), "step")
+    ran = counted(sum(step.outcome in (Outcome.succeeded, Outcome.warned) for step in steps), "step")
     if count:
         if warned:
-            said = f"{ran} ran with {_count(count, 'warning')}: {_what_failed(warned[0])}"
+            said = f"{ran} ran with {counted(count, 'warning')}: {_what_failed(warned[0])}"
         else:
             why = warnings[0] if warnings else f"{unlike[0].name} is {unlike[0].observed}, not {unlike[0].wanted}"
-            said = f"{ran} succeeded, with {_count(count, 'warning')}: {' '.join(why.split())}"
+            said = f"{ran} succeeded, with {counted(count, 'warning')}: {' '.join(why.split())}"
         return Conclusion(Verdict.warnings, "extension" if strict and warned else None, said, 1 if strict else 0)
     return Conclusion(Verdict.succeeded, None, f"{ran} succeeded", 0)
 
@@ -289,7 +289,8 @@ def _what_failed(step: StepResult) -> str:
     return f"{what}: {step.finding}" if step.finding else what
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """``1 step``, ``2 steps``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 

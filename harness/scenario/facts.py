@@ -20,7 +20,6 @@ from harness.scenario.role import ScenarioRole
 
 _WRONG = (Outcome.failed, Outcome.timed_out, Outcome.not_executable, Outcome.warned)
 """The worst first."""
-_LINE = 300
 _WARNINGS = 5
 _GIT_SECONDS = 10.0
 
