@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+import harness.run.execute
 from harness.deadline import Deadline
-from harness.errors import GuestError
+from harness.errors import GuestError, GuestNotReadyError
 from harness.guest.channel import ChannelGuest
 from harness.guest.winrm import WinRmGuest
 from harness.package import read_package
@@ -232,6 +233,32 @@ def test_a_service_that_is_killed(machine: Deployed, tmp_path: Path) -> None:
     )
     assert [str(step.outcome) for step in steps] == ["warned", "succeeded"]
     assert "the guest restarted while it ran" in (steps[0].finding or "") and steps[0].exit_code is None
+
+
+def test_a_restart_after_a_service_that_was_killed_unnoticed(machine: Deployed, tmp_path: Path) -> None:
+    """What a killed service announces when it is there again is not taken for the restart that is asked for next."""
+    # Until another one is there: a request that the old one still takes would be lost with it.
+    pid = "systemctl show -P MainPID vmrole-standin"
+    kill = f"p=$({pid}); systemctl kill -s KILL vmrole-standin; until n=$({pid}) && [ $n != 0 -a $n != $p ]; do sleep 0.1; done"
+    with agent_of(machine) as agent:
+        before = agent.boot_id(deadline=_soon())
+        agent.run(["sh", "-c", kill], deadline=_soon())
+    steps = run(machine, tmp_path, script(1, "cmd.exe /c exit 0", AlwaysReboot=True), script(2, "cmd.exe /c exit 0"))
+    assert [(str(step.outcome), step.finding) for step in steps] == [("succeeded", None)] * 2
+    with agent_of(machine) as agent:
+        assert agent.boot_id(deadline=_soon()) != before
+    assert guest_of(machine).last_boot == guest_of(machine).boot_id(deadline=_soon())
+
+
+def test_a_service_that_does_not_come_back(machine: Deployed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last test: this machine does not answer any more."""
+    monkeypatch.setattr(harness.run.execute, "_REBOOT_SECONDS", 20.0)
+    with agent_of(machine) as agent:
+        agent.run(["systemctl", "mask", "vmrole-standin"], deadline=_soon())
+    with pytest.raises(GuestNotReadyError, match="did not come back from its restart within 20 s"):
+        run(machine, tmp_path, script(1, "cmd.exe /c exit 0", AlwaysReboot=True), script(2, "cmd.exe /c exit 0"))
+    steps = {step.id: step for step in run.steps}  # type: ignore[attr-defined]
+    assert steps["preinstall-1"].outcome == "failed" and steps["preinstall-2"].outcome == "skipped"
 
 
 def published(name: str, folder: Path) -> Path:
