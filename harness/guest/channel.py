@@ -165,8 +165,7 @@ class ChannelGuest:
         with contextlib.suppress(GuestLostError):
             asked = self.run(["systemctl", "reboot"], deadline=deadline.within(30.0))
             if asked.exit_code not in (0, 128 + 9, 128 + 15):
-                said = asked.stderr.decode("utf-8", "replace").strip()[:200]
-                raise GuestError(f"the guest refuses to reboot: {said}")
+                raise GuestError(f"the guest refuses to reboot: {asked.said}")
         try:
             now = self._link.state(
                 deadline=deadline, until=lambda state: state.boot_id != before and state.stage == "ready"

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.deadline import Deadline
+from harness.guest.wintext import decode
 
 MAX_OUTPUT = 16 * 1024 * 1024
 """Bytes kept of each stream of a guest command unless the caller says otherwise; guests are untrusted."""
+_SAID = 200
+_READ_FOR_SAID = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,28 @@ class GuestResult:
     seconds: float
     timed_out: bool = False
     truncated: bool = False
+
+    @property
+    def said(self) -> str:
+        """What a command that failed tells of it, to end a sentence with: the first words of its standard error, or
+        of its output, at most 200 characters without unprintable ones; its exit code where it wrote nothing.
+
+        Whole words: half a secret would escape the mask of whoever shows it.
+        """
+        for stream in (self.stderr, self.stdout):
+            text = "".join(c if c.isprintable() else " " for c in decode(stream[:_READ_FOR_SAID]))
+            if words := text.split():
+                return _shortened(words)
+        return "it was stopped" if self.exit_code is None else f"exit code {self.exit_code}"
+
+
+def _shortened(words: Sequence[str]) -> str:
+    said = ""
+    for word in words:
+        if len(said) + 1 + len(word) > _SAID:
+            return f"{said} ...".strip()
+        said = f"{said} {word}".strip()
+    return said
 
 
 class Guest(Protocol):

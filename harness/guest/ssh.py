@@ -160,8 +160,7 @@ class SshGuest:
         with contextlib.suppress(GuestLostError):
             asked = self.run(["systemctl", "reboot"], deadline=deadline.within(30.0))
             if asked.exit_code not in (0, _KILLED):
-                said = asked.stderr.decode("utf-8", "replace").strip()[:200]
-                raise GuestError(f"the guest refuses to reboot: {said}")
+                raise GuestError(f"the guest refuses to reboot: {asked.said}")
         self._await_end(deadline)
         seen = "it did not answer"
         while True:

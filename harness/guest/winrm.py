@@ -273,13 +273,13 @@ class WinRmGuest:
         head = f"{len(data)} {path}\n".encode("utf-8", "replace")
         done = self.run([HELPER, "receive"], deadline=deadline, stdin=head + data, max_output=4096)
         if done.exit_code != 0:
-            raise GuestError(f"{path} cannot be written in the guest: {_said(done)}")
+            raise GuestError(f"{path} cannot be written in the guest: {done.said}")
 
     def get(self, path: str, *, deadline: Deadline, limit: int = MAX_OUTPUT) -> bytes:
         """The first ``limit`` bytes of a regular file. Raises GuestError for anything else."""
         done = self.run([HELPER, "send", path, str(limit)], deadline=deadline, max_output=limit)
         if done.exit_code != 0:
-            raise GuestError(f"{path} cannot be read in the guest: {_said(done)}")
+            raise GuestError(f"{path} cannot be read in the guest: {done.said}")
         return done.stdout
 
     def boot_id(self, *, deadline: Deadline) -> str:
@@ -298,7 +298,7 @@ class WinRmGuest:
         with contextlib.suppress(GuestLostError):
             asked = self.run(["shutdown.exe", "/r", "/t", "0", "/f"], deadline=deadline.within(30.0))
             if asked.exit_code not in (0, 1115, 1190):  # it is already under way
-                raise GuestError(f"the guest refuses to restart: {_said(asked)}")
+                raise GuestError(f"the guest refuses to restart: {asked.said}")
         self._shell = None
         try:
             if restarted:
@@ -348,8 +348,3 @@ def _lines(descriptor: int) -> Iterator[bytes]:
             pending = b""
     if pending:
         yield pending
-
-
-def _said(done: GuestResult) -> str:
-    lines = [line.strip() for line in decode(done.stderr or done.stdout).splitlines() if line.strip()]
-    return lines[0][:200] if lines else f"exit code {done.exit_code}"

@@ -63,8 +63,7 @@ class AgentFreezePoint:
             guest.run([AGENT, "spare", str(DIAGNOSTICS.size_mb), "3"], deadline=deadline)
             started = guest.run(["sh", "-c", _SSH], deadline=deadline)
             if started.exit_code != 0:
-                said = started.stderr.decode("utf-8", "replace").strip()[:200]
-                raise GuestError(f"the guest's ssh server does not start: {said}")
+                raise GuestError(f"the guest's ssh server does not start: {started.said}")
             guest.run(["sh", "-c", _WARM], deadline=deadline)
 
     def greet(self, machine: Machine, *, deadline: Deadline) -> None:
@@ -93,5 +92,4 @@ def renewed(guest: ChannelGuest, instance: str, entropy: str, *, deadline: Deadl
         raise GuestError(f"the guest does not go on from its checkpoint: it is {state.stage}")
     done = guest.run([AGENT, "renew"], stdin=f"{entropy}\n{time.time():.6f}\n".encode(), deadline=limit)
     if done.exit_code != 0:
-        said = done.stderr.decode("utf-8", "replace").strip()[:200]
-        raise GuestError(f"the guest cannot renew its entropy and clock: {said or 'it does not say why'}")
+        raise GuestError(f"the guest cannot renew its entropy and clock: {done.said}")

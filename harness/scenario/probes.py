@@ -25,9 +25,8 @@ def listening_ports(run: Run, os: System) -> set[int]:
         tables = [run(["netstat.exe", "-an", "-p", protocol]) for protocol in ("TCP", "TCPv6")]
         # One that was stopped at the end of the wait says nothing of the guest.
         if tables[0].exit_code != 0 and not tables[0].timed_out:
-            said = tables[0].stderr.decode("utf-8", "replace").strip()[:200] or f"exit code {tables[0].exit_code}"
             raise GuestError(
-                f"the guest cannot tell which ports are listened on: {said}",
+                f"the guest cannot tell which ports are listened on: {tables[0].said}",
                 hint="connect to guest.endpoint(PORT), or wait for what the service writes",
             )
         return windows_ports("\n".join(_text(table) for table in tables))

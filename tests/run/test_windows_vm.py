@@ -239,7 +239,8 @@ def test_a_restart_after_a_service_that_was_killed_unnoticed(machine: Deployed, 
     """What a killed service announces when it is there again is not taken for the restart that is asked for next."""
     # Until another one is there: a request that the old one still takes would be lost with it.
     pid = "systemctl show -P MainPID vmrole-standin"
-    kill = f"p=$({pid}); systemctl kill -s KILL vmrole-standin; until n=$({pid}) && [ $n != 0 -a $n != $p ]; do sleep 0.1; done"
+    another = f"until n=$({pid}) && [ $n != 0 -a $n != $p ]; do sleep 0.1; done"
+    kill = f"p=$({pid}); systemctl kill -s KILL vmrole-standin; {another}"
     with agent_of(machine) as agent:
         before = agent.boot_id(deadline=_soon())
         agent.run(["sh", "-c", kill], deadline=_soon())

@@ -97,4 +97,4 @@ def must(guest: Guest, argv: Sequence[str], deadline: Deadline, what: str, stdin
     """Run it in a Linux; ``what`` begins the GuestError of an exit code other than 0."""
     done = guest.run(argv, stdin=stdin, deadline=deadline)
     if done.exit_code != 0:
-        raise GuestError(f"{what}: {done.stderr.decode('utf-8', 'replace').strip()[:200]}")
+        raise GuestError(f"{what}: {done.said}")

@@ -82,7 +82,7 @@ class WindowsExecutor:
         lines = ["\t".join((tool, *_PLACES.get(ntpath.basename(tool).lower(), ()))) for tool in tools]
         done = guest.run([HELPER, "where"], stdin=("\n".join(lines) + "\n").encode(), deadline=deadline)
         if done.exit_code != 0:
-            raise GuestError(f"the guest does not tell which tools it has: {decode(done.stderr).strip()[:200]}")
+            raise GuestError(f"the guest does not tell which tools it has: {done.said}")
         pairs = [line.partition("\t") for line in done.stdout.decode("utf-8", "replace").splitlines()]
         found = {name: path for name, _, path in pairs}
         self.path = tuple(dict.fromkeys(ntpath.dirname(found[tool]) for tool in tools if tool in found))

@@ -29,6 +29,4 @@ class StandInFreezePoint(AgentFreezePoint):
             for command in self._commands:
                 done = guest.run(["sh", "-c", command], deadline=deadline)
                 if done.exit_code != 0:
-                    said = " ".join(done.stderr.decode("utf-8", "replace").split())[:200]
-                    why = said or f"{command!r} ended with code {done.exit_code}"
-                    raise GuestError(f"the guest is not as its forks need it: {why}")
+                    raise GuestError(f"the guest is not as its forks need it: {done.said}")

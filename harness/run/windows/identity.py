@@ -16,13 +16,13 @@ from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
 from harness.guest.winrm import Restarted, WinRmGuest
-from harness.guest.wintext import GUEST, decode
+from harness.guest.wintext import GUEST
 from harness.machine.protocol import Machine, Nic
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import computer_name, random_password
 from harness.run.boot import announced_boots, await_stage
 from harness.run.medium import write_iso
-from harness.run.readback import Components, shown
+from harness.run.readback import Components
 from harness.run.result import CertificateResult, LocalResourceResult
 from harness.run.system import Specialization
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
@@ -147,8 +147,7 @@ class WindowsIdentity:
         if names:
             done = guest.run([GUEST, "recycle", *names], deadline=deadline, max_output=4096)
             if done.exit_code != 0:
-                said = next(iter(decode(done.stderr).strip().splitlines()), "it does not say why")
-                raise GuestError(f"the guest cannot be recycled: {shown(said)}")
+                raise GuestError(f"the guest cannot be recycled: {done.said}")
         return guest.reboot(deadline=deadline)
 
     def access(self, machine: Machine) -> dict[str, str | int]:

@@ -37,8 +37,7 @@ def read_back(
     done = guest.run([GUEST, "read-back"], deadline=deadline, max_output=_MAX_OUTPUT)
     after = time.time()
     if done.exit_code != 0:
-        said = next(iter(decode(done.stderr).strip().splitlines()), "it does not say why")
-        raise GuestError(f"the guest cannot tell what it became: {shown(said)}")
+        raise GuestError(f"the guest cannot tell what it became: {done.said}")
     told = Told(decode(done.stdout).replace("\r\n", "\n").encode("utf-8", "replace"))
     real = not stand_in
     seen = [

@@ -13,7 +13,6 @@ from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
-from harness.guest.wintext import decode
 from harness.machine.protocol import Machine
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.freeze import renewed
@@ -98,4 +97,4 @@ def _copy(guest: Guest, deadline: Deadline) -> None:
     copy = f"xcopy.exe C:\\{_CHANGED} {PAYLOAD_FOLDER} /E /H /I /K /Q /R /Y >nul && rmdir /S /Q C:\\{_CHANGED}"
     done = guest.run(["cmd.exe", "/c", copy], deadline=deadline)
     if done.exit_code != 0:
-        raise GuestError(f"the changed payload cannot be copied in the guest: {decode(done.stderr).strip()[:200]}")
+        raise GuestError(f"the changed payload cannot be copied in the guest: {done.said}")
