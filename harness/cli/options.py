@@ -39,7 +39,7 @@ _MACHINE = [
     click.option("--memory", type=click.IntRange(min=128), metavar="MB",
                  help="Memory of the machine; the image's own, or what a definition's size says."),
     click.option("--cpus", type=click.IntRange(min=1, max=64), metavar="N",
-                 help="Processors of the machine; 2, or what a definition's size says."),
+                 help="Processors of the machine; the image's own, or what a definition's size says."),
     click.option("--network", type=click.Choice(["none", "nat"]), default="none", show_default=True,
                  help="none: no way out at all; nat: whatever this host reaches."),
     click.option("--service-definition", type=click.Path(path_type=Path), metavar="X.csdef",
@@ -95,7 +95,7 @@ def machine_request(
     from harness.run.answer import check_computer_name, check_duplicates, hash_password, parse_local_resource
     from harness.run.answer import computer_name as make_name
     from harness.run.certificates import load_certificate, parse_certificate_option
-    from harness.run.request import CPUS, NAME_PATTERN, MachineRequest
+    from harness.run.request import NAME_PATTERN, MachineRequest
 
     if connect is not None:
         from harness.machine.qemu.connection import check_uri
@@ -134,7 +134,7 @@ def machine_request(
         answer_file=read_answer_file(answer_file, recipe.os) if answer_file else None,
         data_disks=tuple(wishes.data_disks.values()),
         memory_mb=wishes.memory_mb,
-        cpus=wishes.cpus or CPUS,
+        cpus=wishes.cpus,
         network="nat" if network == "nat" else "none",
         computer_name=pattern,
         administrator_password=wishes.administrator_password,

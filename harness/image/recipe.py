@@ -42,6 +42,8 @@ class Recipe(BaseModel):
     disk_mb: int = Field(default=4096, ge=512)
     memory_mb: int = Field(default=512, ge=128)
     """Default memory of a machine of this image."""
+    cpus: int = Field(default=2, ge=1, le=64)
+    """Default number of its processors."""
     patience: int = Field(default=1, ge=1)
     """How many times as long as others its guest may take to become ready."""
     kernel_arguments: str = ""

@@ -104,7 +104,7 @@ def deploy(
             name=f"vmrole-{token}",
             image=image,
             memory_mb=memory_mb,
-            cpus=request.cpus,
+            cpus=request.cpus or image.recipe.cpus,
             nics=(nic,),
             medium=medium,
             data_disks=request.data_disks,

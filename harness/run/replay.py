@@ -172,7 +172,7 @@ def resume(
         name=f"vmrole-{secrets.token_hex(3)}",
         image=image,
         memory_mb=memory_mb,
-        cpus=request.cpus,
+        cpus=request.cpus or image.recipe.cpus,
         nics=(network_card(Network(request.network)),),
     )
     with contextlib.ExitStack() as stack:

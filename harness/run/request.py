@@ -24,8 +24,6 @@ and that a recycle leaves it alone are knowledge of worker roles)."""
 
 NAME_PATTERN = "VMROLE-*"
 
-CPUS = 2
-
 Keep = Literal["always", "failed", "never"]
 
 KEEP_HOURS = 24.0
@@ -33,11 +31,12 @@ KEEP_HOURS = 24.0
 
 @dataclass(frozen=True, slots=True)
 class MachineRequest:
-    """A specialised machine. ``administrator_password`` None is a random one; ``memory_mb`` None the image's own."""
+    """A specialised machine. ``administrator_password`` None is a random one; ``memory_mb`` and ``cpus`` None
+    are the image's own."""
 
     image: str
     memory_mb: int | None = None
-    cpus: int = CPUS
+    cpus: int | None = None
     network: Literal["none", "nat"] = "none"
     computer_name: str = NAME_PATTERN
     administrator_password: str | None = None

@@ -202,13 +202,13 @@ def test_a_step_that_restarts_the_guest_itself(machine: Deployed, tmp_path: Path
 
 def test_a_full_disk_is_told(machine: Deployed, tmp_path: Path) -> None:
     with agent_of(machine) as agent:
-        # What becomes free while it is filled is filled too; then half a megabyte is given back.
+        # What becomes free while it is filled is filled too; then a little is given back.
         most = "fallocate -l $(($(stat -f -c '%a*%S' /) - 1000000)) /full; sync"
         rest = "dd if=/dev/zero bs=64k >>/more; sync"
-        fill = f"{most}; {rest}; {rest}; truncate -s -512K /more; sync"
+        fill = f"{most}; {rest}; {rest}; truncate -s -128K /more; sync"
         agent.run(["sh", "-c", fill], deadline=_soon())
         try:
-            out = "cmd.exe /c for /l %i in (1,1,40000) do @echo 01234567890123456789012345678901234567890123456789"
+            out = "cmd.exe /c for /l %i in (1,1,5000) do @echo 01234567890123456789012345678901234567890123456789"
             [step] = run(machine, tmp_path, script(1, out, StandardOutputPath="C:\\out.txt", TimeoutInSeconds=150))
         finally:
             agent.run(["rm", "-f", "/full", "/more"], deadline=_soon())

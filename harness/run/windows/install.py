@@ -30,7 +30,7 @@ from harness.run.answer import random_password
 from harness.run.events import EventBus, MachineChosen, StageReached
 from harness.run.host import IMAGE_SECONDS, hypervisor
 from harness.run.medium import write_iso
-from harness.run.request import CPUS, MachineRequest
+from harness.run.request import MachineRequest
 from harness.run.windows.unattend import (
     MSI,
     AnswerFile,
@@ -162,7 +162,7 @@ def _installed(
         write_iso(path, setup_files(unattend, image.components), now=time.time(), label=_LABEL)
 
     memory_mb = wanted.memory_mb or image.recipe.memory_mb
-    spec = MachineSpec(f"vmrole-{secrets.token_hex(3)}", image, memory_mb, CPUS, (), Medium(_LABEL, write))
+    spec = MachineSpec(f"vmrole-{secrets.token_hex(3)}", image, memory_mb, image.recipe.cpus, (), Medium(_LABEL, write))
     waiting: Callable[[str], None] = lambda what: bus.notice("note", what)  # noqa: E731
     with driver.turn(memory_mb, deadline=deadline, waiting=waiting):
         awaited = "Windows Setup to install and generalize"
