@@ -13,6 +13,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.guest.winrm import WinRmGuest
+from harness.guest.wintext import HELPER
 from harness.package import read_package
 from harness.package.parameters import read_parameters
 from harness.plan import Event, make_plan
@@ -21,6 +22,7 @@ from harness.run.events import EventBus, Notice, StepFinished
 from harness.run.execute import execute
 from harness.run.result import StepResult
 from harness.run.windows.execute import WindowsExecutor
+from harness.run.windows.job import Ending, read_ending
 from tests.conftest import SAMPLES, NativeWindows, compile_windows
 
 PAYLOAD = "0b1f1c52-93a5-4f0b-8a7d-0d5c1b6c1a0f"
@@ -273,6 +275,28 @@ def test_endless_output_is_cut(run: Run, native_windows: NativeWindows) -> None:
 def test_new_files_in_the_payload_are_told(run: Run) -> None:
     ran = run(scripts(script(1, "cmd.exe /c echo x>C:\\ProgramData\\VMRole\\Payload\\left.txt")))
     assert any("left.txt" in notice for notice in ran.notices)
+
+
+def direct(guest: WinRmGuest, *lines: str, body: bytes = b"") -> tuple[int | None, Ending]:
+    """A job that is given to the helper as it stands."""
+    data = "".join(f"{line}\n" for line in ("nonce=n-1", *lines)).encode() + b"\n" + body
+    done = guest.run_line(f'"{HELPER}" run', stdin=data, deadline=Deadline(60))
+    return done.exit_code, read_ending("n-1", done.stderr)[1]
+
+
+def test_what_begins_is_noted(guest: WinRmGuest, native_windows: NativeWindows) -> None:
+    begun = native_windows.drive / "ProgramData/VMRole/begun"
+    begun.write_text("another one, longer than this")
+    assert direct(guest, "line=nothing.exe")[0] == 1
+    assert begun.read_text() == "another one, longer than this"
+    # The program itself finds it.
+    seen = "line=cmd.exe /c type C:\\ProgramData\\VMRole\\begun"
+    assert direct(guest, seen, "stdout=C:\\seen.txt")[0] == 0
+    assert begun.read_bytes() == (native_windows.drive / "seen.txt").read_bytes() == b"n-1"
+    begun.unlink()
+    begun.mkdir()
+    assert direct(guest, "line=cmd.exe /c exit 7")[0] == 7, "what cannot be noted runs all the same"
+    begun.rmdir()
 
 
 PRODUCTS: dict[str, Any] = {

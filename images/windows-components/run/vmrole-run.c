@@ -19,6 +19,7 @@
 #include <string.h>
 #include <wchar.h>
 
+#define BEGUN L"C:\\ProgramData\\VMRole\\begun"
 #define LOG L"C:\\Windows\\vmrole-unavailable.log"
 #define MOST_TOLD 20
 #define MOST_WATCHED 5000
@@ -448,6 +449,18 @@ static BOOL create(const struct job *job, wchar_t *line, DWORD flags, STARTUPINF
                flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, NULL, NULL, start, process);
 }
 
+// For whoever loses the connection now and has to know whether the step had begun. Best effort: the step comes first.
+static void note_begun(void)
+{
+    DWORD done;
+    HANDLE file = CreateFileW(BEGUN, GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_DELETE, NULL, CREATE_ALWAYS,
+                              FILE_ATTRIBUTE_NORMAL | FILE_FLAG_WRITE_THROUGH, NULL);
+    if (file == INVALID_HANDLE_VALUE)
+        return;
+    WriteFile(file, nonce, (DWORD)strlen(nonce), &done, NULL);
+    CloseHandle(file);
+}
+
 static int run(void)
 {
     struct job job = read_job();
@@ -512,6 +525,7 @@ static int run(void)
         feeding.text = input;
         CreateThread(NULL, 0, feed, &feeding, 0, NULL);
     }
+    note_begun();
     ResumeThread(process.hThread);
     DWORD code = 1;
     bool late = WaitForSingleObject(process.hProcess, job.timeout) == WAIT_TIMEOUT;
