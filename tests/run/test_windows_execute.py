@@ -299,6 +299,14 @@ def test_what_begins_is_noted(guest: WinRmGuest, native_windows: NativeWindows) 
     begun.rmdir()
 
 
+@pytest.mark.parametrize("wrong", ["stdin=C:\\none.txt", "stdout=C:\\windows", "stderr=C:\\windows"])
+def test_a_script_that_cannot_begin_leaves_nothing(guest: WinRmGuest, native_windows: NativeWindows, wrong: str) -> None:
+    body = b"@echo a secret\r\n"
+    code, ending = direct(guest, "script=C:\\Scripts\\x.cmd", f"script-size={len(body)}", wrong, body=body)
+    assert code == 1 and wrong.partition("=")[2] in ending.failed
+    assert not (native_windows.drive / "Scripts/x.cmd").exists()
+
+
 PRODUCTS: dict[str, Any] = {
     "SQLProfile": {
         "SQLDeployments": [

@@ -449,6 +449,18 @@ static BOOL create(const struct job *job, wchar_t *line, DWORD flags, STARTUPINF
                flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, NULL, NULL, start, process);
 }
 
+static void write_script(const struct job *job)
+{
+    HANDLE file = new_file(job->script);
+    bool whole = put(file, job->body.data, job->script_size);
+    DWORD why = GetLastError();
+    CloseHandle(file);
+    if (whole)
+        return;
+    DeleteFileW(job->script);
+    fail("cannot be written", job->script, why);
+}
+
 // For whoever loses the connection now and has to know whether the step had begun. Best effort: the step comes first.
 static void note_begun(void)
 {
@@ -478,13 +490,9 @@ static int run(void)
     }
     struct text input = {job.body.data + job.script_size, job.body.size - job.script_size};
     wchar_t *program = job.program ? expanded(job.program) : NULL, *line;
-    if (job.script) {
-        HANDLE file = new_file(job.script);
-        if (!put(file, job.body.data, job.script_size))
-            fail("cannot be written", job.script, GetLastError());
-        CloseHandle(file);
+    if (job.script)
         line = join(L"cmd.exe /q /c \"", job.script, L"\"");
-    } else if (program)
+    else if (program)
         line = join(quoted(program), job.parameters ? L" " : L"", job.parameters ? job.parameters : L"");
     else
         line = job.line ? job.line : L"";
@@ -500,6 +508,9 @@ static int run(void)
     start.hStdInput = input_of(&job, &feeding.to);
     start.hStdOutput = output_of(&streams[0], out, job.stdout_path, job.most);
     start.hStdError = output_of(&streams[1], err, job.stderr_path, job.most);
+    // Last of all that can fail: secrets are filled in, and nobody would remove it.
+    if (job.script)
+        write_script(&job);
     HANDLE group = CreateJobObjectW(NULL, NULL);
     // In our own console, as a command interpreter starts its programs: a console of its own is another process.
     DWORD flags = CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT;
