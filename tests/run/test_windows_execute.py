@@ -16,11 +16,12 @@ from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import HELPER
 from harness.package import read_package
 from harness.package.parameters import read_parameters
-from harness.plan import Event, make_plan
+from harness.plan import Event, Plan, make_plan
 from harness.run.events import Event as RunEvent
 from harness.run.events import EventBus, Notice, StepFinished
 from harness.run.execute import execute
 from harness.run.result import StepResult
+from harness.run.windows.collect import collect
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.job import Ending, read_ending
 from tests.conftest import SAMPLES, NativeWindows, compile_windows
@@ -52,6 +53,7 @@ class Ran:
     def __init__(self) -> None:
         self.steps: dict[str, StepResult] = {}
         self.notices: list[str] = []
+        self.plan: Plan | None = None
 
     def __call__(self, event: RunEvent) -> None:
         if isinstance(event, StepFinished):
@@ -86,6 +88,7 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
             payload.mkdir()
         plan = make_plan(package, read_parameters(package, parameters, None), os="windows", event=event)
         ran, bus = Ran(), EventBus()
+        ran.plan = plan
         bus.subscribe(ran)
         executor = WindowsExecutor(True, frozenset(cannot))
         executor.prepare(plan, guest, bus, deadline=Deadline(60))
@@ -272,6 +275,30 @@ def test_endless_output_is_cut(run: Run, native_windows: NativeWindows) -> None:
     assert (native_windows.drive / "new/folder/out.txt").stat().st_size == 10_000
 
 
+def test_output_files_by_variable_and_in_the_working_directory(
+    run: Run, guest: WinRmGuest, native_windows: NativeWindows, tmp_path: Path
+) -> None:
+    app = script(
+        1, "cmd.exe /c echo out& echo err>&2", WorkingDirectory="%SystemDrive%\\windows",
+        StandardOutputPath="%SystemDrive%\\by variable\\%OWN%.txt", StandardErrorPath="beside\\err.txt",
+    )  # fmt: skip
+    own = {"DeploymentName": "app", "EnvironmentVariables": [{"Name": "Own", "Value": "out"}]}
+    ran = run({"ScriptApplications": [app | own]})
+    assert set(ran.outcomes.values()) == {"warned"}, ran.steps
+    assert (native_windows.drive / "by variable/out.txt").read_bytes() == b"out\r\n"
+    assert (native_windows.drive / "windows/beside/err.txt").read_bytes() == b"err\r\n"
+    assert ran.plan is not None
+    collect(guest, ran.plan, tmp_path / "log", mask=lambda data: data, deadline=Deadline(60))
+    index = json.loads((tmp_path / "log/index.json").read_text("utf-8")).values()
+    assert {"C:\\by variable\\out.txt", "C:\\windows\\beside\\err.txt"} <= set(index), index
+
+
+def test_the_folder_of_an_output_file_may_be_where_the_step_begins(run: Run, native_windows: NativeWindows) -> None:
+    ran = run(scripts(script(1, "cmd.exe /c cd", WorkingDirectory="C:\\made", StandardOutputPath="C:\\made\\x.txt")))
+    assert ran.outcomes == {"preinstall-1": "succeeded"}, ran.steps
+    assert (native_windows.drive / "made/x.txt").read_bytes() == b"C:\\made\r\n"
+
+
 def test_new_files_in_the_payload_are_told(run: Run) -> None:
     ran = run(scripts(script(1, "cmd.exe /c echo x>C:\\ProgramData\\VMRole\\Payload\\left.txt")))
     assert any("left.txt" in notice for notice in ran.notices)
@@ -300,7 +327,9 @@ def test_what_begins_is_noted(guest: WinRmGuest, native_windows: NativeWindows) 
 
 
 @pytest.mark.parametrize("wrong", ["stdin=C:\\none.txt", "stdout=C:\\windows", "stderr=C:\\windows"])
-def test_a_script_that_cannot_begin_leaves_nothing(guest: WinRmGuest, native_windows: NativeWindows, wrong: str) -> None:
+def test_a_script_that_cannot_begin_leaves_nothing(
+    guest: WinRmGuest, native_windows: NativeWindows, wrong: str
+) -> None:
     body = b"@echo a secret\r\n"
     code, ending = direct(guest, "script=C:\\Scripts\\x.cmd", f"script-size={len(body)}", wrong, body=body)
     assert code == 1 and wrong.partition("=")[2] in ending.failed

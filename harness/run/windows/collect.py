@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +12,11 @@ from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.protocol import Guest
 from harness.guest.wintext import HELPER, decode
+from harness.plan.guestpaths import working_directory
 from harness.run.collect import MAX_ALL, MAX_FILE, SECONDS, take_archive, write_index
 
 if TYPE_CHECKING:
-    from harness.plan import Plan
+    from harness.plan import Plan, Step
     from harness.run.system import Mask
 
 _FOLDERS = (
@@ -33,12 +36,30 @@ OFFLINE = (
 """What a stand-in guest that does not answer may have left; the disks of real Windows are not read."""
 
 
+def _in_folders(path: str) -> bool:
+    """Whether it is collected anyway."""
+    return path.lower().replace("%systemdrive%", "c:").startswith("c:\\vmrole\\")
+
+
+def _written(step: Step) -> Iterator[str]:
+    """The files of a step's streams, as the helper finds them without the step's own folder and environment."""
+    variables = {name.upper(): value for name, value in step.environment}
+
+    def filled(path: str) -> str:
+        # What is not the step's own the helper fills in.
+        return re.sub(r"%([^%]+)%", lambda match: variables.get(match[1].upper(), match[0]), path)
+
+    for path in (step.stdout_path, step.stderr_path):
+        if path:
+            yield working_directory(filled(step.working_directory or ""), filled(path)) or path
+
+
 def collect(guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
     """Write the guest's logs to ``folder``; returns sentences about what could not be had."""
     limit = deadline.within(SECONDS)
     folder.mkdir(exist_ok=True)
-    own = [path for step in plan.applicable for path in (step.stdout_path, step.stderr_path) if path]
-    mine = [path for path in dict.fromkeys(own) if not path.lower().startswith("c:\\vmrole\\")]
+    own = [path for step in plan.applicable for path in _written(step)]
+    mine = [path for path in dict.fromkeys(own) if not _in_folders(path)]
     argv = [HELPER, "collect", str(MAX_ALL), str(MAX_FILE), *_FOLDERS, *mine[:50]]
     try:
         done = guest.run(argv, deadline=limit, max_output=MAX_ALL + MAX_FILE)

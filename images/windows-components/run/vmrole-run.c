@@ -6,7 +6,8 @@
 //   run       the job comes on standard input, see `struct job`; exits with the program's own 32-bit code
 //   receive   files come on standard input: lines "SIZE PATH", each followed by SIZE bytes
 //   send PATH LIMIT             the first LIMIT bytes of a file
-//   collect LIMIT EACH FOLDER.. an archive (ustar) of the files in folders, at most LIMIT bytes, none larger than EACH
+//   collect LIMIT EACH FOLDER.. an archive (ustar) of the files in folders, at most LIMIT bytes, none larger than EACH;
+//                               %NAME% in what is given are expanded
 //   where     lines "NAME<TAB>GLOB..." on standard input; prints "NAME<TAB>PATH" of what was found
 //
 // Texts are UTF-8. Exit code of failures of our own: 1, with one sentence on standard error.
@@ -392,6 +393,20 @@ static void set_environment(const struct job *job)
     }
 }
 
+static bool is_relative(const wchar_t *path)
+{
+    return *path != L'\\' && *path != L'/' && path[1] != L':';
+}
+
+static void make_folders_of(const struct job *job, bool relative)
+{
+    for (size_t i = 0; i < job->folders.count; i++) {
+        wchar_t *folder = expanded(job->folders.items[i]);
+        if (is_relative(folder) == relative)
+            make_folders(join(folder, L"\\", L""));
+    }
+}
+
 static HANDLE input_of(const struct job *job, HANDLE *write_end)
 {
     SECURITY_ATTRIBUTES inherited = {sizeof inherited, NULL, TRUE};
@@ -418,7 +433,7 @@ static HANDLE output_of(struct stream *stream, HANDLE to, const wchar_t *path, u
     SetHandleInformation(stream->from, HANDLE_FLAG_INHERIT, 0);
     stream->to = to;
     stream->most = most;
-    stream->file = path ? new_file(path) : NULL;
+    stream->file = path ? new_file(expanded(path)) : NULL;
     return write_end;
 }
 
@@ -478,8 +493,8 @@ static int run(void)
     struct job job = read_job();
     keep_our_streams();
     set_environment(&job);
-    for (size_t i = 0; i < job.folders.count; i++)
-        make_folders(join(job.folders.items[i], L"\\", L""));
+    // Before the working directory, which may be one of them, and after it those that begin there.
+    make_folders_of(&job, false);
     if (job.folder) {
         wchar_t *folder = expanded(job.folder);
         // Also where a program without a path is looked for.
@@ -488,6 +503,7 @@ static int run(void)
             return 1;
         }
     }
+    make_folders_of(&job, true);
     struct text input = {job.body.data + job.script_size, job.body.size - job.script_size};
     wchar_t *program = job.program ? expanded(job.program) : NULL, *line;
     if (job.script)
@@ -701,11 +717,12 @@ static int collect(int count, wchar_t **arguments)
     static const char zeros[1024];
     for (int i = 2; i < count; i++) {
         struct list found = {0};
-        DWORD kind = GetFileAttributesW(arguments[i]);
+        wchar_t *path = expanded(arguments[i]);
+        DWORD kind = GetFileAttributesW(path);
         if (kind != INVALID_FILE_ATTRIBUTES && !(kind & FILE_ATTRIBUTE_DIRECTORY))
-            append(&found, arguments[i]);
+            append(&found, path);
         else
-            sorted_files(arguments[i], &found);
+            sorted_files(path, &found);
         for (size_t j = 0; j < found.count; j++) {
             WIN32_FILE_ATTRIBUTE_DATA data;
             if (!GetFileAttributesExW(found.items[j], GetFileExInfoStandard, &data))
