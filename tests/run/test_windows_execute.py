@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 
 from harness.deadline import Deadline
+from harness.guest.protocol import MAX_OUTPUT
 from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import HELPER
 from harness.package import read_package
 from harness.package.parameters import read_parameters
-from harness.plan import Event, Plan, make_plan
+from harness.plan import Event, Plan, Step, make_plan
 from harness.run.events import Event as RunEvent
 from harness.run.events import EventBus, Notice, StepFinished
 from harness.run.execute import execute
 from harness.run.result import StepResult
 from harness.run.windows.collect import collect
 from harness.run.windows.execute import WindowsExecutor
-from harness.run.windows.job import Ending, read_ending
+from harness.run.windows.job import MOST, Ending, job_of, read_ending
 from tests.conftest import SAMPLES, NativeWindows, compile_windows
 
 PAYLOAD = "0b1f1c52-93a5-4f0b-8a7d-0d5c1b6c1a0f"
@@ -273,6 +274,26 @@ def test_endless_output_is_cut(run: Run, native_windows: NativeWindows) -> None:
     assert len(ran.steps["preinstall-1"].stdout) == 10_000
     assert "longer than is kept" in (ran.steps["preinstall-1"].finding or "")
     assert (native_windows.drive / "new/folder/out.txt").stat().st_size == 10_000
+
+
+def test_the_author_s_file_gets_all(guest: WinRmGuest, native_windows: NativeWindows) -> None:
+    endless = "line=cmd.exe /c for /l %25i in (1,1,500) do @echo 0123456789"
+    for more, size in (((), 6000), (("most-kept=70",), 70)):
+        _, ending = direct(guest, endless, "most=50", "stdout=C:\\all.txt", *more)
+        assert ending.cut and (native_windows.drive / "all.txt").stat().st_size == size
+
+
+def test_only_the_author_s_limit_is_one_of_the_file() -> None:
+    for size, wanted in ((None, []), (10, [b"most-kept=10"]), (1 << 30, [b"most-kept=1073741824"])):
+        step = Step(
+            id="x", name="x", kind="script", os="windows", command="x", command_line="x", source="", applicable=True,
+            account="x", max_output_size=size,
+        )  # fmt: skip
+        lines = job_of(step, None, watch=False).data.splitlines()
+        assert [line for line in lines if line.startswith(b"most-kept")] == wanted
+        assert [line for line in lines if line.startswith(b"most=")] == [
+            f"most={min(size or MOST, MAX_OUTPUT)}".encode()
+        ]
 
 
 def test_output_files_by_variable_and_in_the_working_directory(

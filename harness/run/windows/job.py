@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _SCRIPTS = "C:\\ProgramData\\VMRole\\Scripts"
 _MOST_TOLD = 100
 MOST = 4 * 1024 * 1024
-"""Bytes kept of each stream where MaxOutputSize is missing: they come by WinRM, which is slow."""
+"""Bytes of each stream that are fetched where MaxOutputSize is missing: they come by WinRM, which is slow. The files of
+the guest get all."""
 _MAX_LINE = 32_000
 """Characters of a command line that Windows starts a program with."""
 
@@ -38,6 +39,8 @@ def job_of(step: Step, credential: Credential | None, *, watch: bool, path: Sequ
     nonce = f"vmrole-{secrets.token_hex(16)}"
     script = _batch(step.script_block) if step.script_block is not None and step.executable is None else b""
     pairs: list[tuple[str, str]] = [("nonce", nonce), ("most", str(min(step.max_output_size or MOST, MAX_OUTPUT)))]
+    if step.max_output_size:
+        pairs.append(("most-kept", str(step.max_output_size)))
     if script:
         pairs += [("script", f"{_SCRIPTS}\\{step.id}.cmd"), ("script-size", str(len(script)))]
     elif step.executable is not None:

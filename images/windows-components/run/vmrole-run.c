@@ -172,7 +172,8 @@ struct job {
     wchar_t *password;
     struct list environment, folders, path;
     DWORD timeout;       // ms
-    uint64_t most;       // bytes of each stream
+    uint64_t most;       // bytes of each stream that are forwarded
+    uint64_t most_kept;  // and that are put into its file
     size_t script_size;
     struct text body;    // the script, then what the program reads
 };
@@ -194,7 +195,7 @@ static char *decoded(char *value)
 
 static struct job read_job(void)
 {
-    struct job job = {.timeout = INFINITE, .most = UINT64_MAX};
+    struct job job = {.timeout = INFINITE, .most = UINT64_MAX, .most_kept = UINT64_MAX};
     struct text text = all_of_input();
     char *at = text.data, *end = text.data + text.size;
     while (at < end) {
@@ -228,6 +229,7 @@ static struct job read_job(void)
         else if (!strcmp(key, "path")) append(&job.path, wide(value));
         else if (!strcmp(key, "timeout")) job.timeout = (DWORD)strtoul(value, NULL, 10);
         else if (!strcmp(key, "most")) job.most = strtoull(value, NULL, 10);
+        else if (!strcmp(key, "most-kept")) job.most_kept = strtoull(value, NULL, 10);
         else fail("the job has a key that is not known", wide(key), 0);
     }
     job.body.data = at;
@@ -257,9 +259,16 @@ static void tell_number(const char *key, unsigned long value)
 
 struct stream {
     HANDLE from, to, file;
-    uint64_t most;
+    uint64_t most, most_kept;
     bool cut, full;
 };
+
+static DWORD within(uint64_t *most, DWORD size)
+{
+    DWORD part = size > *most ? (DWORD)*most : size;
+    *most -= part;
+    return part;
+}
 
 static DWORD WINAPI forward(void *argument)
 {
@@ -267,12 +276,11 @@ static DWORD WINAPI forward(void *argument)
     static const DWORD SIZE = 32768;
     char *data = need(malloc(SIZE));
     DWORD got;
-    // What is beyond the cap is read, so that the program can go on, and dropped.
+    // What is beyond the caps is read, so that the program can go on, and dropped.
     while (ReadFile(stream->from, data, SIZE, &got, NULL) && got) {
-        DWORD part = got > stream->most ? (DWORD)stream->most : got;
+        DWORD part = within(&stream->most, got), kept = within(&stream->most_kept, got);
         stream->cut |= part < got;
-        stream->most -= part;
-        if (stream->file && part && !put(stream->file, data, part)) {
+        if (stream->file && kept && !put(stream->file, data, kept)) {
             stream->full = true;
             CloseHandle(stream->file);
             stream->file = NULL;
@@ -424,7 +432,7 @@ static HANDLE input_of(const struct job *job, HANDLE *write_end)
     return read_end;
 }
 
-static HANDLE output_of(struct stream *stream, HANDLE to, const wchar_t *path, uint64_t most)
+static HANDLE output_of(const struct job *job, struct stream *stream, HANDLE to, const wchar_t *path)
 {
     SECURITY_ATTRIBUTES inherited = {sizeof inherited, NULL, TRUE};
     HANDLE write_end;
@@ -432,7 +440,8 @@ static HANDLE output_of(struct stream *stream, HANDLE to, const wchar_t *path, u
         fail("no pipe can be made", NULL, GetLastError());
     SetHandleInformation(stream->from, HANDLE_FLAG_INHERIT, 0);
     stream->to = to;
-    stream->most = most;
+    stream->most = job->most;
+    stream->most_kept = job->most_kept;
     stream->file = path ? new_file(expanded(path)) : NULL;
     return write_end;
 }
@@ -522,8 +531,8 @@ static int run(void)
     STARTUPINFOW start = {.cb = sizeof start, .dwFlags = STARTF_USESTDHANDLES};
     PROCESS_INFORMATION process;
     start.hStdInput = input_of(&job, &feeding.to);
-    start.hStdOutput = output_of(&streams[0], out, job.stdout_path, job.most);
-    start.hStdError = output_of(&streams[1], err, job.stderr_path, job.most);
+    start.hStdOutput = output_of(&job, &streams[0], out, job.stdout_path);
+    start.hStdError = output_of(&job, &streams[1], err, job.stderr_path);
     // Last of all that can fail: secrets are filled in, and nobody would remove it.
     if (job.script)
         write_script(&job);
