@@ -113,6 +113,27 @@ def test_the_user_s_own_answer_file_is_merged() -> None:
     assert "Mine-1234" in secrets_of(own)
 
 
+def test_secrets_of_a_user_s_own_answer_file() -> None:
+    own = f"""<unattend xmlns="{NAMESPACE}">
+      <settings pass="specialize">
+        <component name="Microsoft-Windows-UnattendedJoin" processorArchitecture="amd64"
+                   publicKeyToken="31bf3856ad364e35" language="neutral" versionScope="nonSxS">
+          <Identification><Credentials><Domain>example</Domain><Password>Join-1234</Password><Username>x</Username>
+          </Credentials><MachinePassword> Blank 1</MachinePassword></Identification>
+        </component>
+        <component name="Microsoft-Windows-Shell-Setup" processorArchitecture="amd64"
+                   publicKeyToken="31bf3856ad364e35" language="neutral" versionScope="nonSxS">
+          <ProductKey>AAAAA-BBBBB-CCCCC-DDDDD-EEEEE</ProductKey>
+          <AutoLogon><Password>
+            <Value>{encode_password("Auto-1234", "Password")}</Value><PlainText>false</PlainText>
+          </Password></AutoLogon>
+        </component>
+      </settings></unattend>""".encode()
+    assert secrets_of(own) == [
+        "Join-1234", " Blank 1", "AAAAA-BBBBB-CCCCC-DDDDD-EEEEE", encode_password("Auto-1234", "Password"), "Auto-1234",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(("text", "what"), [
     (b"hello", "is not XML, line 1"),
     (b"<x/>", "its root is x"),

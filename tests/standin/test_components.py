@@ -106,6 +106,54 @@ def test_its_service_empties_what_a_recycle_noted(installer: Path, wine: dict[st
         (state / "instance.conf").unlink()
 
 
+ANSWERS = """<?xml version="1.0"?>
+<unattend xmlns:u="x">
+  <!-- <Password>of a comment</Password> -->
+  <AdministratorPassword><Value>SECRET</Value><PlainText>true</PlainText></AdministratorPassword>
+  <u:Password><!-- kept --> <u:Value><![CDATA[SECRET]]></u:Value></u:Password>
+  <Credentials><Domain>kept</Domain><Password u:action="add">SECRET</Password><Username>kept</Username></Credentials>
+  <UserData><ProductKey><Key>SECRET</Key><WillShowUI>Never</WillShowUI></ProductKey></UserData>
+  <ProductKey>SECRET</ProductKey><ProductKey/><Password></Password>
+  <MetaData><Key>kept</Key><Value>kept</Value></MetaData>
+</unattend>
+"""
+DELETED = "*SENSITIVE*DATA*DELETED*"
+
+
+def test_answer_files_keep_no_secrets(installer: Path, wine: dict[str, str], tmp_path: Path) -> None:
+    _wine(wine, "msiexec", "/i", f"Z:{installer / INSTALLER}".replace("/", "\\"), "/qn")
+    own = Path(wine["WINEPREFIX"]) / "drive_c/windows/system32/sysprep/unattend.xml"
+    own.parent.mkdir(exist_ok=True)
+    instance = Path(wine["WINEPREFIX"]) / "drive_c/ProgramData/VMRole/instance.conf"
+
+    def left() -> list[str]:
+        lines = _wine(wine, PROGRAM, "read-back").splitlines()
+        return [line for line in lines if line.startswith("password-left=")]
+
+    try:
+        # Each of them alone is one.
+        for at in range(ANSWERS.count("SECRET")):
+            parts = ANSWERS.split("SECRET")
+            text = DELETED.join(parts[: at + 1]) + "SECRET" + DELETED.join(parts[at + 1 :])
+            own.write_text(text)
+            assert left() == ["password-left=C:\\Windows\\System32\\Sysprep\\unattend.xml"], text
+        own.write_text(ANSWERS)
+        (tmp_path / "unattend.xml").write_text(ANSWERS)
+        (tmp_path / "answer.conf").write_text("schema=1\ninstance=a\n")
+        # What comes next fails: there is no WinRM here to wait for.
+        instance.mkdir(parents=True)
+        argv = [WINE, PROGRAM, "specialize", f"Z:{tmp_path}".replace("/", "\\")]
+        done = subprocess.run(argv, env=wine, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 1 and b"instance.conf" in done.stderr, done
+        scrubbed = ANSWERS.replace("<![CDATA[SECRET]]>", DELETED).replace("SECRET", DELETED)
+        assert own.read_text() == scrubbed
+        assert (Path(wine["WINEPREFIX"]) / "drive_c/unattend.xml").read_text() == scrubbed
+        assert left() == []
+    finally:
+        own.unlink()
+        instance.rmdir()
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [

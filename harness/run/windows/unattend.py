@@ -312,7 +312,7 @@ def check_user_file(data: bytes) -> None:
 
 def secrets_of(data: bytes) -> list[str]:
     """The passwords and product keys that a user's answer file holds, passwords also decoded; unreadable files have
-    none."""
+    none. The integration components look for the same (settings.c): the text of the element, or of a value in it."""
     try:
         root = _parse(data)
     except UsageError:
@@ -320,19 +320,24 @@ def secrets_of(data: bytes) -> list[str]:
     found = []
     for element in root.iter():
         name = etree.QName(element).localname if isinstance(element.tag, str) else ""
-        value = element.find(_tag("Value"))
-        if name.endswith("Password") and value is not None and value.text:
-            found.append(value.text)
+        if name == "ProductKey":
+            found += [text.strip() for text in _texts(element) if text.strip()]
+        if not name.endswith("Password"):
+            continue
+        for text in _texts(element):
+            found.append(text)
             try:
-                plain = base64.b64decode(value.text, validate=True).decode("utf-16-le")
+                plain = base64.b64decode(text, validate=True).decode("utf-16-le")
             except ValueError:
                 continue
             found.append(plain.removesuffix(name))
-        elif name.endswith("Password") and not len(element) and element.text:
-            found.append(element.text)
-        if name == "ProductKey":
-            found += [text.strip() for text in element.itertext() if text.strip().count("-") == 4]
     return found
+
+
+def _texts(element: Any) -> list[str]:
+    """What ``element`` holds, itself or as the value in it."""
+    texts = [element.text, *(inner.text for name in ("Value", "Key") for inner in element.iter(_tag(name)))]
+    return [text for text in texts if text and text.strip()]
 
 
 def _tag(name: str) -> str:

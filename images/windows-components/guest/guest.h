@@ -78,7 +78,7 @@ void recycle_resources(const struct answer *answer); /* if that was planned */
 /* settings.c */
 void turn_updates_off(void);
 void scrub_answer_files(const wchar_t *medium);
-bool holds_password(const wchar_t *path); /* of an answer file */
+bool holds_password(const wchar_t *path); /* or a product key, of an answer file */
 extern const wchar_t *const answer_files[];
 
 /* winrm.c */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Windows Update off, and no password left in any copy of the answer file. */
+/* Windows Update off, and no password or product key left in any copy of the answer file. */
 #include "guest.h"
 
 #include <stdlib.h>
@@ -31,35 +31,82 @@ void turn_updates_off(void)
 		CloseServiceHandle(manager);
 }
 
-/* The value of the next password in `text`, which elements named ...Password hold, or NULL. */
-static char *next_password(char *text, size_t *length)
+/* Where in an answer file secrets are looked for. */
+struct scan {
+	char *at;
+	bool inside; /* an element that has one */
+};
+
+/* Whether the name of a tag, without its prefix, has that end (or is that). */
+static bool is_named(const char *name, const char *wanted, bool whole)
 {
-	for (char *tag = text; (tag = strstr(tag, "Password>")) != NULL; tag++) {
-		char *name = tag;
-		while (name > text && name[-1] != '<')
-			name--;
-		if (*name == '/')
+	size_t length = strcspn(name, " \t\r\n/>"), size = strlen(wanted);
+	const char *colon = memchr(name, ':', length);
+	if (colon) {
+		length -= (size_t)(colon + 1 - name);
+		name = colon + 1;
+	}
+	return (whole ? length == size : length >= size) && strncmp(name + length - size, wanted, size) == 0;
+}
+
+/* Behind the comment or the CDATA section that begins here, or NULL. */
+static char *skipped(char *at)
+{
+	bool comment = strncmp(at, "<!--", 4) == 0;
+	if (!comment && strncmp(at, "<![CDATA[", 9) != 0)
+		return NULL;
+	char *end = strstr(at + 4, comment ? "-->" : "]]>");
+	return end ? end + 3 : at + strlen(at);
+}
+
+/* The end of the text that begins here, and whether there is more in it than comments and blanks. */
+static char *end_of_text(char *at, bool *filled)
+{
+	char *behind;
+	*filled = false;
+	for (; *at && (*at != '<' || (behind = skipped(at)) != NULL); at = *at == '<' ? behind : at + 1)
+		*filled |= *at == '<' ? at[2] == '[' : !strchr(" \t\r\n", *at);
+	return at;
+}
+
+/* The next secret: the text of an element named ...Password or ProductKey, or that of a Value or Key in it; or NULL. */
+static char *next_secret(struct scan *scan, size_t *length)
+{
+	while ((scan->at = strchr(scan->at, '<')) != NULL) {
+		char *behind = skipped(scan->at), *name = scan->at + 1, *end = strchr(name, '>');
+		bool closing = *name == '/', filled;
+		if (behind || !end) {
+			scan->at = behind ? behind : name;
 			continue;
-		char *end = strstr(tag + 9, "Password>"), *value = strstr(tag + 9, "<Value>");
-		char *stop = value ? strchr(value + 7, '<') : NULL;
-		if (!value || !stop || (end && value > end))
+		}
+		name += closing;
+		bool owner = is_named(name, "Password", false) || is_named(name, "ProductKey", true);
+		if (owner && end[-1] != '/')
+			scan->inside = !closing;
+		scan->at = end + 1;
+		if (closing || end[-1] == '/' || !scan->inside ||
+		    !(owner || is_named(name, "Value", true) || is_named(name, "Key", true)))
 			continue;
-		*length = (size_t)(stop - value - 7);
-		return value + 7;
+		char *text = scan->at;
+		scan->at = end_of_text(text, &filled);
+		*length = (size_t)(scan->at - text);
+		if (filled)
+			return text;
 	}
 	return NULL;
 }
 
 static bool is_deleted(const char *value, size_t length)
 {
-	return length == 0 || (length == strlen(DELETED) && strncmp(value, DELETED, length) == 0);
+	return length == strlen(DELETED) && strncmp(value, DELETED, length) == 0;
 }
 
 bool holds_password(const wchar_t *path)
 {
 	size_t length;
 	char *text = read_file(path, 1 << 20, NULL);
-	for (char *value = text; value && (value = next_password(value, &length)) != NULL;)
+	struct scan scan = {text, false};
+	for (char *value; text && (value = next_secret(&scan, &length)) != NULL;)
 		if (!is_deleted(value, length))
 			return true;
 	return false;
@@ -69,7 +116,8 @@ static char *scrubbed(char *text)
 {
 	size_t length;
 	char *done = "", *value;
-	while ((value = next_password(text, &length)) != NULL) {
+	struct scan scan = {text, false};
+	while ((value = next_secret(&scan, &length)) != NULL) {
 		char *rest = value + length;
 		done = format("%s%.*s%s", done, (int)(value - text), text, DELETED);
 		SecureZeroMemory(value, length);
