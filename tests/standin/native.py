@@ -28,6 +28,29 @@ from standin.shells import Shells
 WINE = "/usr/lib/wine/wine64"
 TOOLS = Path(__file__).parents[2] / "images/windows-stand-in/tools"
 PASSWORD = "P@ss w0rd!:é"
+FILLING = r"""
+#include <windows.h>
+static volatile LONG pieces;
+static DWORD WINAPI fill(void *to)
+{
+    static char piece[4096];
+    for (DWORD done; WriteFile(to, piece, sizeof piece, &done, NULL);)
+        InterlockedIncrement(&pieces);
+    return 0;
+}
+int main(int argc, char **argv)
+{
+    LONG before = 0;
+    CreateThread(NULL, 0, fill, GetStdHandle(STD_OUTPUT_HANDLE), 0, NULL);
+    do {
+        before = pieces;
+        Sleep(500);
+    } while (!before || before != pieces);
+    CreateFileA(argv[argc - 1], GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, 0, NULL);
+    ExitProcess(before);
+}
+"""
+"""Writes until nobody takes any more of it, and ends with the number of its pieces."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ from pypsrp.shell import Process, WinRS
 from pypsrp.wsman import WSMan
 from winrm.exceptions import InvalidCredentialsError, WinRMOperationTimeoutError, WSManFaultError
 
-from tests.standin.native import PASSWORD, Listener
+from harness.deadline import Deadline
+from harness.image.windows import compile_program
+from tests.standin.native import FILLING, PASSWORD, Listener
 
 _Connect = Callable[..., winrm.Session]
 
@@ -264,3 +266,20 @@ def test_many_clients_at_once(listener: Listener) -> None:
     for thread in threads:
         thread.join()
     assert said == {number: b"%d\r\n" % number for number in range(8)}
+
+
+def test_what_a_program_wrote_comes_before_its_end(listener: Listener, tmp_path: Path) -> None:
+    """It ends with full pipes, while its client fetches nothing: what waits there is nevertheless told."""
+    program, ended = tmp_path / "filling.exe", tmp_path / "ended"
+    (tmp_path / "filling.c").write_text(FILLING)
+    compile_program([tmp_path / "filling.c"], program, [], (), deadline=Deadline(60))
+    process = listener.runner.run(" ".join(f"Z:{path}".replace("/", "\\") for path in (program, ended)))
+    assert Deadline(60).poll(lambda: ended.exists() or None)
+    time.sleep(2)
+    got, code = 0, None
+    while code is None:
+        pieces, code = process.take(60, 4 << 20)
+        got += sum(len(data) for _, data in pieces)
+        time.sleep(0.35)
+    process.close()
+    assert code > 100 and got >= code * 4096

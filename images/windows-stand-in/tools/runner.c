@@ -37,6 +37,7 @@ enum {
 	CHUNK = 32 * 1024,
 	SILENCE_MS = 250, /* what a command left running may hold its output open: so long it is listened to */
 	PATIENCE_MS = 1000,
+	OWN = 4 * CHUNK, /* bytes: more than a command that ended can have left in its pipes and with their readers */
 	TERMINATED = 1067, /* ERROR_PROCESS_ABORTED */
 };
 
@@ -55,7 +56,8 @@ struct command {
 	struct input *first, **last; /* what standard input is still to be given */
 	BOOL by_line;                /* how it is given */
 	HANDLE queued;
-	volatile LONG moved; /* counts pieces of output */
+	volatile LONG moved; /* counts bytes of output, and wraps */
+	volatile LONG busy;  /* readers that are sending, which the client may hold up for as long as it likes */
 	volatile LONG users; /* threads that still use this */
 };
 
@@ -132,10 +134,12 @@ static DWORD WINAPI read_output(void *parameter)
 	char *data = malloc(CHUNK);
 	DWORD got;
 	while (data && ReadFile(reader->pipe, data, CHUNK, &got, NULL) && got) {
-		InterlockedIncrement(&command->moved);
-		if (!send_frame(command, reader->type, data, got))
+		InterlockedIncrement(&command->busy);
+		BOOL sent = send_frame(command, reader->type, data, got);
+		InterlockedExchangeAdd(&command->moved, (LONG)got);
+		InterlockedDecrement(&command->busy);
+		if (!sent)
 			break;
-		InterlockedIncrement(&command->moved);
 	}
 	free(data);
 	free(reader);
@@ -229,9 +233,12 @@ static DWORD WINAPI await_end(void *parameter)
 	WaitForSingleObject(command->process, INFINITE);
 	GetExitCodeProcess(command->process, &code);
 	DWORD begun = GetTickCount(), silent = begun;
-	for (LONG seen = command->moved; WaitForMultipleObjects(2, command->readers, TRUE, 10) == WAIT_TIMEOUT;) {
+	LONG first = command->moved;
+	for (LONG seen = first; WaitForMultipleObjects(2, command->readers, TRUE, 10) == WAIT_TIMEOUT;) {
 		DWORD now = GetTickCount();
-		if (seen != command->moved) {
+		if (command->busy && (DWORD)command->moved - (DWORD)first < OWN) {
+			begun = silent = now; /* the command's own output, and a client that takes its time */
+		} else if (seen != command->moved) {
 			seen = command->moved;
 			silent = now;
 		} else if (now - silent >= SILENCE_MS) {
