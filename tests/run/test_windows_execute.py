@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from harness.run.windows.collect import collect
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.job import MOST, Ending, job_of, read_ending
 from tests.conftest import SAMPLES, NativeWindows, compile_windows
+from tests.standin.native import FILLING, WINE, wine_environment
 
 PAYLOAD = "0b1f1c52-93a5-4f0b-8a7d-0d5c1b6c1a0f"
 RECORDER = r"""
@@ -345,6 +348,39 @@ def test_what_begins_is_noted(guest: WinRmGuest, native_windows: NativeWindows) 
     begun.mkdir()
     assert direct(guest, "line=cmd.exe /c exit 7")[0] == 7, "what cannot be noted runs all the same"
     begun.rmdir()
+
+
+def test_a_slow_client_gets_all(native_windows: NativeWindows, tmp_path: Path) -> None:
+    program, ended = tmp_path / "filling.exe", tmp_path / "ended"
+    (tmp_path / "filling.c").write_text(FILLING)
+    compile_windows(tmp_path / "filling.c", program)
+    line = " ".join(f"Z:{path}".replace("/", "\\") for path in (program, ended))
+    helper = native_windows.drive / "Program Files/VMRole/vmrole-run.exe"
+    with subprocess.Popen(
+        [WINE, helper, "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=wine_environment(native_windows.drive.parent),
+    ) as process:  # fmt: skip
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(f"nonce=n-1\nline={line}\n\n".encode())
+        process.stdin.close()
+        assert Deadline(60).poll(lambda: ended.exists() or None)
+        time.sleep(2)
+        got = len(process.stdout.read())
+        ending = read_ending("n-1", process.stderr.read())[1]
+    assert ending.exit_code and got >= ending.exit_code * 4096 and not ending.cut
+
+
+def test_what_is_left_running_and_talks_on_is_cut_off(guest: WinRmGuest, native_windows: NativeWindows) -> None:
+    source = native_windows.drive / "talking.c"
+    source.write_text(
+        "#include <windows.h>\n#include <stdio.h>\nint main(void) { for (int i = 0; i < 200; i++) "
+        '{ fputs("on and on\\n", stderr); fflush(stderr); Sleep(20); } }'
+    )
+    compile_windows(source, native_windows.drive / "talking.exe")
+    code, ending = direct(guest, "line=cmd.exe /c start /b C:\\talking.exe & exit 3")
+    assert (code, ending.exit_code, ending.cut) == (3, 3, True)
+    code, ending = direct(guest, "line=cmd.exe /c start /b ping.exe -n 4 127.0.0.1 >nul & exit 3")
+    assert (code, ending.exit_code, ending.cut) == (3, 3, False), "what is silent takes nothing away"
 
 
 @pytest.mark.parametrize("wrong", ["stdin=C:\\none.txt", "stdout=C:\\windows", "stderr=C:\\windows"])

@@ -25,6 +25,9 @@
 #define MOST_TOLD 20
 #define MOST_WATCHED 5000
 #define DRAIN_MS 1000
+#define STILL_MS 250
+#define PIECE 32768
+#define OWN (4 * PIECE) // bytes: more than a program that ended can have left in its pipes and with their readers
 #define KILL_MS 10000
 
 struct text {
@@ -261,6 +264,8 @@ struct stream {
     HANDLE from, to, file;
     uint64_t most, most_kept;
     bool cut, full;
+    SRWLOCK forwarding;
+    volatile LONG moved, busy; // bytes, which wrap; whether what was read is on its way, which may take long
 };
 
 static DWORD within(uint64_t *most, DWORD size)
@@ -273,11 +278,11 @@ static DWORD within(uint64_t *most, DWORD size)
 static DWORD WINAPI forward(void *argument)
 {
     struct stream *stream = argument;
-    static const DWORD SIZE = 32768;
-    char *data = need(malloc(SIZE));
+    char *data = need(malloc(PIECE));
     DWORD got;
     // What is beyond the caps is read, so that the program can go on, and dropped.
-    while (ReadFile(stream->from, data, SIZE, &got, NULL) && got) {
+    while (ReadFile(stream->from, data, PIECE, &got, NULL) && got) {
+        InterlockedExchange(&stream->busy, 1);
         DWORD part = within(&stream->most, got), kept = within(&stream->most_kept, got);
         stream->cut |= part < got;
         if (stream->file && kept && !put(stream->file, data, kept)) {
@@ -285,10 +290,37 @@ static DWORD WINAPI forward(void *argument)
             CloseHandle(stream->file);
             stream->file = NULL;
         }
+        AcquireSRWLockExclusive(&stream->forwarding);
         if (part)
             put(stream->to, data, part);
+        ReleaseSRWLockExclusive(&stream->forwarding);
+        InterlockedExchangeAdd(&stream->moved, (LONG)got);
+        InterlockedExchange(&stream->busy, 0);
     }
     return 0;
+}
+
+// Waits for the end of the streams, which what the program left running may hold open: then not for long, but for all
+// that is the program's own, however slow the client is.
+static void drain(struct stream *streams, const HANDLE *readers)
+{
+    LONG first[2] = {streams[0].moved, streams[1].moved}, seen[2] = {first[0], first[1]};
+    DWORD begun = GetTickCount(), last[2] = {begun - STILL_MS, begun - STILL_MS}, now = begun;
+    while (WaitForMultipleObjects(2, readers, TRUE, 10) == WAIT_TIMEOUT) {
+        now = GetTickCount();
+        for (int i = 0; i < 2; i++) {
+            if (streams[i].busy && (DWORD)streams[i].moved - (DWORD)first[i] < OWN)
+                begun = now;
+            if (seen[i] != streams[i].moved || streams[i].busy)
+                last[i] = now;
+            seen[i] = streams[i].moved;
+        }
+        if (now - begun < DRAIN_MS)
+            continue;
+        for (int i = 0; i < 2; i++)
+            streams[i].cut |= now - last[i] < STILL_MS;
+        return;
+    }
 }
 
 struct feed {
@@ -571,13 +603,14 @@ static int run(void)
         WaitForSingleObject(process.hProcess, KILL_MS);
     }
     GetExitCodeProcess(process.hProcess, &code);
-    // What it left running may hold the streams open.
-    WaitForMultipleObjects(2, readers, TRUE, DRAIN_MS);
+    drain(streams, readers);
     for (int i = 0; i < 2; i++)
         if (streams[i].file)
             FlushFileBuffers(streams[i].file);
     if (job.script)
         DeleteFileW(job.script);
+    // What is left running says nothing in between; it is over with this process.
+    AcquireSRWLockExclusive(&streams[1].forwarding);
     put(err, "\n", 1);
     tell_number("exit", code);
     if (late)
