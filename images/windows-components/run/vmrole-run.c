@@ -171,7 +171,7 @@ struct job {
     wchar_t *stdout_path;
     wchar_t *stderr_path;
     wchar_t *watch;      // a folder whose new files are told
-    wchar_t *user;       // another account to run as, DOMAIN\\NAME or NAME
+    wchar_t *user;       // another account to run as: DOMAIN\\NAME, NAME@DOMAIN or NAME
     wchar_t *password;
     struct list environment, folders, path;
     DWORD timeout;       // ms
@@ -493,10 +493,16 @@ static BOOL create(const struct job *job, wchar_t *line, DWORD flags, STARTUPINF
         if (name) {
             *name++ = 0;
             domain = job->user;
-        } else
+        } else {
             name = job->user;
+            if (wcschr(name, L'@'))
+                domain = NULL; // it is in the name
+        }
+        // Without a block the user gets his own variables, and none of the job's, which are in ours by now.
+        bool given = job->environment.count || job->path.count;
+        wchar_t *block = given ? GetEnvironmentStringsW() : NULL;
         return CreateProcessWithLogonW(name, domain, job->password ? job->password : L"", LOGON_WITH_PROFILE, NULL, line,
-                                       flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, NULL, NULL, start, process);
+                                       flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, block, NULL, start, process);
     }
     if (CreateProcessW(NULL, line, NULL, NULL, TRUE, flags, NULL, NULL, start, process))
         return TRUE;
