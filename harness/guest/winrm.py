@@ -15,7 +15,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostError, UsageError
 from harness.guest.command import describe
 from harness.guest.protocol import MAX_OUTPUT, GuestResult
-from harness.guest.winrm_client import Access, Client, ShellGoneError, check_environment
+from harness.guest.winrm_client import Access, Client, ShellFullError, ShellGoneError, check_environment
 from harness.guest.wintext import GUEST, HELPER, decode, join_arguments
 
 MAX_PUT = 8 * 1024 * 1024
@@ -99,7 +99,7 @@ class WinRmGuest:
             self._shell = self._client.await_answer(deadline=deadline)
             self._lost = False
             try:
-                self._boot_id = self.boot_id(deadline=deadline)
+                self.boot_id(deadline=deadline)
                 return
             except GuestLostError as error:
                 seen = error.message
@@ -160,9 +160,11 @@ class WinRmGuest:
             shell = self._open(cwd, env or {}, deadline) if own else self._standing(deadline)
             try:
                 command = self._client.start(shell, line, deadline=deadline)
-            except ShellGoneError:
+            except ShellGoneError as error:
                 if own:
                     raise
+                if isinstance(error, ShellFullError):
+                    self._client.close_shell(shell, deadline=Deadline(_END_SECONDS))
                 # It was idle for too long, or the service was started anew; nothing of this command has begun.
                 self._shell = None
                 shell = self._standing(deadline)
@@ -283,12 +285,13 @@ class WinRmGuest:
         return done.stdout
 
     def boot_id(self, *, deadline: Deadline) -> str:
-        """What the ready marker of this boot says; one that a boot before left behind does not count."""
+        """What the ready marker of this boot says, which is remembered; one that a boot before left does not count."""
         done = self.run([GUEST, "ready"], deadline=deadline, max_output=1024)
         words = decode(done.stdout).split()
         if done.exit_code != 0 or len(words) < 3:
             raise GuestError("the guest does not tell its boot id: it has no ready marker")
-        return words[2]
+        self._boot_id = words[2]
+        return self._boot_id
 
     def reboot(self, *, deadline: Deadline) -> str:
         """See protocol.Guest: another boot id, and the ready marker of that boot, or GuestNotReadyError."""
@@ -318,7 +321,7 @@ class WinRmGuest:
     def _boot_now(self, deadline: Deadline) -> str:
         """The boot that is to be left: not the one heard of last, if a restart came to its end unnoticed."""
         try:
-            self._boot_id = self.boot_id(deadline=deadline.within(30.0))
+            self.boot_id(deadline=deadline.within(30.0))
         except GuestLostError:  # it is on its way already
             if not self._boot_id:
                 raise

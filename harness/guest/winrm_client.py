@@ -8,11 +8,14 @@ retries over a broken network, and errors that say who failed.
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import requests
 import requests.adapters
@@ -42,6 +45,8 @@ _PART = 96 * 1024
 _CODE_PAGE = 65001
 _GONE = frozenset({2150858843, 0x80338045})
 """WSManFault codes: no such shell or command, which a restart of the guest or its service causes."""
+_FULL = 2150859174
+"""That a shell took all the commands that Windows lets it; those that ended count, so another one is opened."""
 _UNSTARTABLE = {
     2: "has no such program",
     3: "has no such folder or program",
@@ -50,7 +55,22 @@ _UNSTARTABLE = {
     267: "has no such folder",
 }
 """Errors of Windows, bare or as a HRESULT, for a program that cannot be started."""
-_TOO_MANY = {2150859173: "shells of one user", 2150859174: "commands of one shell"}
+_UNREADABLE = (
+    StopIteration,
+    SyntaxError,
+    AttributeError,
+    TypeError,
+    ValueError,
+    AssertionError,
+    LookupError,
+    struct.error,
+)
+"""What the library's own reading of an answer that is none ends with."""
+_MOST_ANSWER = 4 * 1024 * 1024
+"""Bytes of an answer; Windows keeps to the client's limit, which is 150 KB."""
+_ROUNDS = 2.0
+"""How many times as long as one answer the whole of a request may take."""
+_TOO_MANY = {2150859173: "shells of one user", 2150859241: "commands of one shell"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +95,10 @@ class ShellGoneError(Exception):
     """The guest does not know the shell or command any more: it, or its WinRM service, was started anew."""
 
 
+class ShellFullError(ShellGoneError):
+    """The guest takes no more commands in this shell."""
+
+
 class Client:
     """Requests, one at a time; a broken connection is made anew."""
 
@@ -83,6 +107,8 @@ class Client:
         self._fingerprint = _fingerprint(access.certificate) if access.certificate else None
         self._lock = threading.RLock()
         self._closed = threading.Event()
+        self._opened: list[_Connection | _PlainConnection] = []
+        """The connection that was made last: requests go one after the other."""
         self.repeated = 0
         """Requests that were sent again although the guest may have answered them before: output may be missing."""
         self._protocol = WinRm(
@@ -90,6 +116,7 @@ class Client:
             transport="ntlm",
             username=access.username,
             password=access.password,
+            message_encryption="never",  # in the first moment: it is set up once the session is ours
             server_cert_validation="ignore",  # by the certificate authorities of this host: it is pinned instead
             read_timeout_sec=_ANSWER_SECONDS,
             operation_timeout_sec=_OPERATION_SECONDS,
@@ -105,8 +132,9 @@ class Client:
         return self._closed.is_set()
 
     def close(self) -> None:
-        """End it, from any thread; a request under way ends within seconds."""
+        """End it, from any thread, and a request that is under way."""
         self._closed.set()
+        self._cut()
         if self._lock.acquire(timeout=0):
             try:
                 self._protocol.transport.close_session()
@@ -231,16 +259,42 @@ class Client:
             hold = max(1, round(min(_OPERATION_SECONDS, deadline.remaining)))
             self._protocol.operation_timeout_sec = hold
             # Beyond the deadline by as much as a guest needs to say that it has nothing to say.
-            transport.read_timeout_sec = min(most, deadline.remaining + hold) + 1.0  # type: ignore[assignment]
+            patience = min(most, deadline.remaining + hold) + 1.0
+            transport.read_timeout_sec = patience  # type: ignore[assignment]
+            # That is for each piece of an answer, and a guest may send it byte by byte. Logging on takes more requests.
+            late = threading.Event()
+
+            def cut() -> None:
+                late.set()
+                self._cut()
+
+            watchdog = threading.Timer(_ROUNDS * patience, cut)
+            watchdog.daemon = True
+            watchdog.start()
             try:
                 with _mapped(self._access):
                     if transport.session is None:
                         self._connect()
                     return request()
-            except BaseException:
+            except BaseException as error:
                 # A connection in an unknown state, or a session that lacks its encryption, is of no use.
                 transport.close_session()
+                if late.is_set() and isinstance(error, GuestError):
+                    # What was cut off may look like an answer that is none.
+                    raise _BrokenError("its answer does not end", unsent=False) from None
                 raise
+            finally:
+                watchdog.cancel()
+
+    def _cut(self) -> None:
+        """End the connections under whoever waits for them."""
+        for connection in self._opened[:]:
+            # A copy: what is encrypted takes no calls from another thread. Or it is closed by now.
+            with (
+                contextlib.suppress(OSError, AttributeError),
+                socket.socket(fileno=os.dup(connection.sock.fileno())) as plain,
+            ):
+                plain.shutdown(socket.SHUT_RDWR)
 
     def _connect(self) -> None:
         """A session that sees nothing of this host's environment and accepts the pinned certificate only."""
@@ -248,38 +302,73 @@ class Client:
             _check_expiry(self._access.certificate)
         session = self._protocol.transport.build_session()
         session.trust_env = False
-        if self._fingerprint:
-            session.mount("https://", _Pinned(self._fingerprint))
+        session.headers["Accept-Encoding"] = "identity"
+        session.mount("https://" if self._fingerprint else "http://", _Adapter(self._fingerprint, self._opened))
+        if not self._access.certificate:
+            self._protocol.transport.setup_encryption(session)
 
 
-class _Pinned(requests.adapters.HTTPAdapter):
-    """Accepts the certificate with one fingerprint (SHA-256), whoever signed it and whatever name it has."""
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Accepts the certificate with one fingerprint (SHA-256), whoever signed it and whatever name it has, and answers
+    of bounded size. ``opened`` gets the connection that was made last."""
 
-    def __init__(self, fingerprint: str) -> None:
+    def __init__(self, fingerprint: str | None, opened: list[_Connection | _PlainConnection]) -> None:
         self._pin = fingerprint
+        self._opened = opened
         super().__init__()
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options, assert_fingerprint=self._pin, assert_hostname=False)
-        self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
+        if self._pin:
+            options |= {"assert_fingerprint": self._pin, "assert_hostname": False}
+        super().init_poolmanager(*arguments, **options)
+        connection = type("_Connection", (_Connection,), {"opened": self._opened})
+        plain = type("_PlainConnection", (_PlainConnection,), {"opened": self._opened})
+        self.poolmanager.pool_classes_by_scheme = {
+            "https": type("_Pool", (urllib3.connectionpool.HTTPSConnectionPool,), {"ConnectionCls": connection}),
+            "http": type("_PlainPool", (urllib3.connectionpool.HTTPConnectionPool,), {"ConnectionCls": plain}),
+        }
+
+    def build_response(self, *arguments: Any) -> requests.Response:
+        response = super().build_response(*arguments)
+        response.__class__ = _Answer
+        return response
+
+
+class _Answer(requests.Response):
+    """One that ends: the guest is untrusted."""
+
+    def iter_content(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+        size = 0
+        for piece in super().iter_content(*arguments, **options):
+            size += len(piece)
+            if size > _MOST_ANSWER:
+                raise ValueError(f"it is longer than {_MOST_ANSWER >> 20} MiB")
+            yield piece
+
+
+class _PlainConnection(urllib3.connection.HTTPConnection):
+    opened: ClassVar[list[Any]]
+
+    def connect(self) -> None:
+        super().connect()
+        self.opened[:] = [self]
 
 
 class _Connection(urllib3.connection.HTTPSConnection):
     """Tells one that was never made from one that broke: QEMU's network accepts a connection before the guest does, and
     closes it where nobody listens."""
 
+    opened: ClassVar[list[Any]]
+
     def connect(self) -> None:
         try:
             super().connect()
+            self.opened[:] = [self]
         except (urllib3.exceptions.HTTPError, OSError) as error:
             told = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
             if isinstance(error, told) or "fingerprint" in str(error).lower():
                 raise
             raise urllib3.exceptions.NewConnectionError(self, f"no encrypted connection: {error}") from error
-
-
-class _Pool(urllib3.connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _Connection
 
 
 class _BrokenError(Exception):
@@ -302,6 +391,8 @@ def _mapped(access: Access) -> Iterator[None]:
         ) from None
     except winrm.exceptions.WSManFaultError as error:
         code = error.wsman_fault_code
+        if code == _FULL:
+            raise ShellFullError("the guest takes no more commands in this shell") from None
         if code in _GONE:
             raise ShellGoneError("the guest does not know the shell any more") from None
         if code is not None and (system := code & 0xFFFF) in _UNSTARTABLE and code in (system, 0x80070000 | system):
@@ -339,8 +430,7 @@ def _mapped(access: Access) -> Iterator[None]:
         raise _BrokenError(said, unsent=unsent) from None
     except requests.exceptions.RequestException as error:
         raise _BrokenError(type(error).__name__, unsent=False) from None
-    except (StopIteration, SyntaxError, AttributeError, TypeError, ValueError, AssertionError) as error:
-        # What the library's own reading of an answer trips over: the guest is untrusted.
+    except _UNREADABLE as error:
         raise GuestError(f"the guest's WinRM service gives an answer that is none: {_shown(str(error))}") from None
 
 

@@ -61,4 +61,6 @@ def without_clixml(text: str) -> str:
 def _plain(text: str) -> str:
     for name, character in (("lt", "<"), ("gt", ">"), ("quot", '"'), ("apos", "'"), ("amp", "&")):
         text = text.replace(f"&{name};", character)
-    return _CODED.sub(lambda found: chr(int(found[1], 16)), text)
+    plain = _CODED.sub(lambda found: chr(int(found[1], 16)), text)
+    # What is beyond 16 bits comes in two halves, and a half alone is no text.
+    return plain.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from harness.masking import MASK
@@ -79,4 +80,7 @@ class Line:
 
 
 def _escape(text: str, quote: str) -> str:
-    return text.replace('"', '\\"') if quote == '"' else text.replace(quote, quote * 2)
+    if quote != '"':
+        return text.replace(quote, quote * 2)
+    # As a C run-time library takes arguments apart: backslashes count only before a quotation mark, also the last one.
+    return re.sub(r"(\\+)\Z", r"\1\1", re.sub(r'(\\*)"', r'\1\1\\"', text))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def sql_setup(deployment: SqlDeployment, parameters: Parameters, configuration: str | None) -> Line:
     """SQL Server's setup on a prepared image; ``configuration`` is the file of SQLConfigurationPayloadId."""
-    line = Line(parameters).value("", deployment.media_source or "setup.exe")
+    line = Line(parameters).value("", _setup(deployment.media_source, parameters))
     line.add("/QUIET /ACTION=CompleteImage /IACCEPTSQLSERVERLICENSETERMS")
     line.value("/INSTANCENAME=", deployment.instance_name).value("/INSTANCEID=", deployment.instance_id)
     line.value("/PID=", deployment.product_key, secret=True)
@@ -34,6 +34,14 @@ def sql_setup(deployment: SqlDeployment, parameters: Parameters, configuration: 
     if configuration:
         line.add(f'/CONFIGURATIONFILE="{configuration}"')
     return line
+
+
+def _setup(source: str | None, parameters: Parameters) -> str:
+    """The seed's MediaSource is a program, that of Microsoft's example a folder [DOC Add-SCSQLDeployment]."""
+    filled = parameters.fill(source or "")
+    if not source or filled.unresolved or filled.text.strip().lower().endswith((".exe", ".cmd", ".bat")):
+        return source or "setup.exe"
+    return source.rstrip("\\/") + "\\setup.exe"
 
 
 def web_deploy(web: WebDeployApplication, parameters: Parameters, package: str) -> Line:

@@ -12,7 +12,7 @@ import pytest
 from harness.package import read_package, read_parameters
 from harness.package.patterns import Defaults
 from harness.plan import Event, Plan, make_plan
-from harness.plan.guestpaths import PAYLOAD_FOLDER, expand_environment, parent_folders
+from harness.plan.guestpaths import PAYLOAD_FOLDER, parent_folders
 from tests.package.material import published_folders, seed_document, with_profile, write
 from tests.plan.test_plan import script
 
@@ -245,7 +245,14 @@ def test_a_feature_is_one_argument(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("source", ["C:\\SQL Media", "C:\\SQL Media\\"])
+def test_setup_in_a_folder_and_backslashes_before_quotation_marks(tmp_path: Path, source: str) -> None:
+    """Undoubled, they would make the mark a part of the value, and what follows too."""
+    deployment = {"DeploymentName": "D", "InstanceName": "C:\\a\\", "InstanceID": '\\"y', "MediaSource": source}
+    step = plan_of(tmp_path, {"SQLProfile": {"SQLDeployments": [deployment]}}).step("sql-D")
+    assert step is not None and step.command_line.startswith('"C:\\SQL Media\\setup.exe" /QUIET ')
+    assert step.command_line.endswith('/INSTANCENAME="C:\\a\\\\" /INSTANCEID="\\\\\\"y"')
+
+
 def test_paths() -> None:
-    environment = {"WINDIR": "C:\\Windows"}
-    assert expand_environment("%windir%\\x %NOPE% 100%", environment) == "C:\\Windows\\x %NOPE% 100%"
     assert parent_folders(["c:\\err.txt", None, "d:\\a\\b.txt", "D:\\A\\c.txt", "x.txt"]) == ("d:\\a",)

@@ -200,6 +200,15 @@ def test_a_step_that_restarts_the_guest_itself(machine: Deployed, tmp_path: Path
     assert "the guest restarted while it ran" in (steps[0].finding or "")
 
 
+def test_a_step_after_one_that_restarts_the_guest_and_ends(machine: Deployed, tmp_path: Path) -> None:
+    """The guest is lost when the next step begins, and that one runs when it is there again."""
+    before = guest_of(machine).boot_id(deadline=_soon())
+    steps = run(machine, tmp_path, script(1, "cmd.exe /c shutdown.exe /r /t 1"), script(2, "cmd.exe /c echo after"))
+    if guest_of(machine).last_boot == before:  # it had ended before the restart
+        steps = run(machine, tmp_path, script(2, "cmd.exe /c ping.exe -n 9 127.0.0.1 >nul & echo after"))
+    assert [(str(s.outcome), s.stdout.strip()) for s in steps][-1] == ("succeeded", "after")
+
+
 def test_a_full_disk_is_told(machine: Deployed, tmp_path: Path) -> None:
     with agent_of(machine) as agent:
         # What becomes free while it is filled is filled too; then a little is given back.

@@ -226,7 +226,7 @@ def test_twenty_five_commands_in_a_shell_and_no_more(listener: Listener) -> None
     commands = [protocol.run_command(shell, "cmd.exe", skip_cmd_shell=True) for _ in range(25)]
     with pytest.raises(WSManFaultError) as fault:
         protocol.run_command(shell, "cmd.exe", skip_cmd_shell=True)
-    assert fault.value.wsman_fault_code == 2150859174
+    assert fault.value.wsman_fault_code == 2150859241
     protocol.cleanup_command(shell, commands[0])
     protocol.run_command(shell, "cmd.exe", skip_cmd_shell=True)
     protocol.close_shell(shell)

@@ -18,7 +18,7 @@ from harness.plan import Plan, Step
 from harness.plan.step import Kind
 from harness.run.result import Outcome
 from harness.run.system import Done
-from harness.run.windows.job import Ending, job_of, read_ending, too_long
+from harness.run.windows.job import BEGUN, Ending, Job, job_of, read_ending, too_long
 
 if TYPE_CHECKING:
     from harness.image.recipe import Recipe
@@ -32,6 +32,9 @@ _RETURN_SECONDS = 150.0
 """How long a guest that restarted in a step may take to come back."""
 _SYSTEM = frozenset({"nt authority\\system", "system", "localsystem", ".\\localsystem"})
 """Names of the account that a step without a credential runs as anyway."""
+_RESTARTED = "the guest restarted while it ran, which ended it; a reboot exit code or AlwaysReboot does that in order"
+_SERVICES = re.compile(r"(nt authority\\)?(network|local) ?service", re.IGNORECASE)
+"""Accounts that only the service manager logs on."""
 
 _TOOLS: Mapping[Kind, str] = {"web-deploy": "msdeploy.exe", "sql-dac": "SqlPackage.exe", "sql-script": "sqlcmd.exe"}
 _PLACES: Mapping[str, tuple[str, ...]] = {
@@ -109,6 +112,8 @@ class WindowsExecutor:
             return "this guest has no roles and features of Windows Server"
         if _as_another(step) and "run-as" in self.cannot:
             return f"this guest cannot run a step as another user, here as {step.account[:60]}"
+        if step.credential and _SERVICES.fullmatch(step.credential.user.strip()):
+            return f"a step cannot be run as the service account {step.credential.user.strip()} here"
         if "powershell" in self.cannot and _is_powershell(step.executable):
             return "this guest has no PowerShell"
         if too_long(step):
@@ -121,18 +126,28 @@ class WindowsExecutor:
             return self._feature(step, guest, deadline)
         credential = step.credential if _as_another(step) else None
         job = job_of(step, credential, watch=True, path=self.path if _tool_of(step) else ())
-        limit = deadline if step.timeout is None else deadline.within(step.timeout + _GRACE)
-        before = guest.last_boot
-        try:
-            done = guest.run_line(
+        before = guest.last_boot or guest.boot_id(deadline=deadline)
+
+        def begin() -> GuestResult:
+            return guest.run_line(
                 f'"{HELPER}" run',
                 what=f"run step {step.id}",
                 stdin=job.data,
-                deadline=limit,
+                deadline=deadline.within(None if step.timeout is None else step.timeout + _GRACE),
                 max_output=MAX_OUTPUT + _TOLD_BYTES,
             )
+
+        try:
+            done = begin()
         except GuestLostError as error:
-            return self._lost(step, guest, before, error, deadline)
+            self._await_restarted(guest, before, error, deadline)
+            if self._has_begun(guest, job, deadline):
+                # A script may restart the system, which is the end of its step [BLOG 2015-02-25].
+                return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), _RESTARTED)
+            if self.bus:
+                self.bus.notice("warning", f"the guest restarted before step {step.id} began, which was run after that",
+                    "let the step that restarts it end with a reboot exit code, or set its AlwaysReboot")  # fmt: skip
+            done = begin()
         stderr, ending = read_ending(job.nonce, done.stderr)
         return self._judge(step, done, stderr, ending)
 
@@ -199,8 +214,18 @@ class WindowsExecutor:
         ok = done.exit_code == 0
         return Done(Outcome.succeeded if ok else Outcome.failed, result, None if ok else _first_line(err) or None)
 
-    def _lost(self, step: Step, guest: WinRmGuest, before: str, error: GuestLostError, deadline: Deadline) -> Done:
-        """The guest went away. A script may restart the system, which is the end of its step [BLOG 2015-02-25]."""
+    def _has_begun(self, guest: WinRmGuest, job: Job, deadline: Deadline) -> bool:
+        """Whether the program of ``job`` was started before the guest was lost: where a script restarts the guest and
+        ends at once, it is the next step that is lost."""
+        try:
+            return guest.get(BEGUN, deadline=deadline, limit=256).decode("ascii", "replace").strip() == job.nonce
+        except GuestLostError:
+            raise
+        except GuestError:  # there is no such file: nothing was ever started
+            return False
+
+    def _await_restarted(self, guest: WinRmGuest, before: str, error: GuestLostError, deadline: Deadline) -> None:
+        """The guest went away: wait until it is ready in another boot, or raise ``error``."""
         if deadline.expired or guest.closed:
             raise error
         try:
@@ -209,8 +234,6 @@ class WindowsExecutor:
             raise error from None
         if guest.last_boot == before:
             raise error
-        said = "the guest restarted while it ran, which ended it; a reboot exit code or AlwaysReboot does that in order"
-        return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), said)
 
 
 def _tool_of(step: Step) -> str | None:
@@ -239,4 +262,5 @@ def _signed(code: int | None) -> int | None:
 
 
 def _first_line(text: str) -> str:
-    return next((line.strip()[:200] for line in text.splitlines() if line.strip()), "")
+    """Whole: reports shorten, after they have masked."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")

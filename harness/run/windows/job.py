@@ -16,8 +16,12 @@ from harness.run.answer import encode
 if TYPE_CHECKING:
     from harness.plan import Credential, Step
 
+BEGUN = "C:\\ProgramData\\VMRole\\begun"
+"""Where the helper notes the nonce of the job whose program it is about to start."""
 _SCRIPTS = "C:\\ProgramData\\VMRole\\Scripts"
 _MOST_TOLD = 100
+_MOST_FACT = 4096
+"""Characters: more than a path has, as half a secret would escape the mask."""
 MOST = 4 * 1024 * 1024
 """Bytes of each stream that are fetched where MaxOutputSize is missing: they come by WinRM, which is slow. The files of
 the guest get all."""
@@ -72,7 +76,7 @@ def too_long(step: Step) -> bool:
 
 def _batch(text: str) -> bytes:
     """A batch file: lines as Windows ends them, and its own code page when there is more than ASCII in it."""
-    lines = "\r\n".join(text.splitlines()) + "\r\n"
+    lines = re.sub(r"\r\n?|\n", "\r\n", text.rstrip("\r\n")) + "\r\n"
     if text.isascii():
         return lines.encode("ascii")
     return b"@chcp 65001 >nul\r\n" + lines.encode("utf-8", "replace")
@@ -110,7 +114,7 @@ def read_ending(nonce: str, stderr: bytes) -> tuple[bytes, Ending]:
     for line in told.split(b"\n")[:_MOST_TOLD]:
         if line.startswith(mark + b" "):
             key, _, value = line[len(mark) + 1 :].decode("utf-8", "replace").partition("=")
-            facts.setdefault(key, []).append("".join(c if c.isprintable() else "?" for c in value)[:300])
+            facts.setdefault(key, []).append("".join(c if c.isprintable() else "?" for c in value)[:_MOST_FACT])
 
     def number(key: str) -> int | None:
         value = facts.get(key, [""])[0]

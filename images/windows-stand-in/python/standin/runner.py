@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import secrets
 import socket
@@ -139,7 +140,7 @@ class Process:
         self._connection = connection
         self._file = connection.makefile("rb")
         self._changed = threading.Condition()
-        self._kept: list[tuple[str, bytes]] = []
+        self._kept: collections.deque[tuple[str, bytes]] = collections.deque()
         self._size = 0
         self._takers = 0
         self._closed = False
@@ -167,27 +168,25 @@ class Process:
             mine = self._takers
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._kept or self.exit_code is not None or self._takers != mine, timeout)
-            pieces: list[tuple[str, bytes]] = []
             if self._takers != mine or not wanted():
-                return pieces, None
+                return [], None
+            # One piece of each stream: the order between the two means nothing, and every piece costs an element.
+            taken: dict[str, bytearray] = {}
             while self._kept and limit > 0:
-                stream, data = self._kept.pop(0)
+                stream, data = self._kept.popleft()
                 if len(data) > limit:
-                    self._kept.insert(0, (stream, data[limit:]))
+                    self._kept.appendleft((stream, data[limit:]))
                     data = data[:limit]
                 limit -= len(data)
                 self._size -= len(data)
-                if pieces and pieces[-1][0] == stream:
-                    pieces[-1] = (stream, pieces[-1][1] + data)
-                else:
-                    pieces.append((stream, data))
+                taken.setdefault(stream, bytearray()).extend(data)
             self._changed.notify_all()
-            return pieces, None if self._kept else self.exit_code
+            return [(stream, bytes(data)) for stream, data in taken.items()], None if self._kept else self.exit_code
 
     def put_back(self, pieces: Sequence[tuple[str, bytes]]) -> None:
         """What was taken did not arrive: the next one gets it."""
         with self._changed:
-            self._kept[:0] = pieces
+            self._kept.extendleft(reversed(pieces))
             self._size += sum(len(data) for _, data in pieces)
             self._changed.notify_all()
 

@@ -102,6 +102,7 @@ class Shells:
         if not known:
             message = f"The resource URI {request.resource[:200]} is not known here."
             raise Fault(2150858751, message, "a:DestinationUnreachable")
+        self._end_idle()
         return operation(request)
 
     def close(self) -> None:
@@ -124,7 +125,6 @@ class Shells:
             raise soap.invalid("The message creates no shell.")
         wanted = content.get("ShellId", "")
         shell = _Shell(wanted.upper() or str(uuid.uuid4()).upper(), request, content)
-        self._end_idle()
         with self._lock:
             if len(self._shells) >= MOST_SHELLS:
                 message = (
@@ -172,7 +172,7 @@ class Shells:
         with self._lock:
             if sum(process.exit_code is None for process in shell.commands.values()) >= MOST_COMMANDS:
                 message = "The maximum number of concurrent commands for this shell has been exceeded."
-                raise Fault(2150859174, message, "w:QuotaLimit")
+                raise Fault(2150859241, message, "w:QuotaLimit")
             if identifier in shell.commands:
                 raise Fault(2150858812, f"The command {identifier} exists already.", "w:AlreadyExists")
         try:
