@@ -220,6 +220,15 @@ def test_thirty_shells_and_no_more(listener: Listener) -> None:
     protocol.close_shell(protocol.open_shell())
 
 
+def test_a_shell_that_is_idle_for_too_long_ends(listener: Listener) -> None:
+    protocol = _basic(listener).protocol
+    shell = protocol.open_shell(idle_timeout=1)
+    time.sleep(1.2)  # to be idle is all it does, and asking it would end that
+    with pytest.raises(WSManFaultError) as fault:
+        protocol.run_command(shell, "cmd.exe", skip_cmd_shell=True)
+    assert fault.value.wsman_fault_code == 2150858843
+
+
 def test_twenty_five_commands_in_a_shell_and_no_more(listener: Listener) -> None:
     protocol = _basic(listener).protocol
     shell = protocol.open_shell()
