@@ -6,6 +6,7 @@ PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
 VENV := .venv
 VMROLE := $(VENV)/bin/vmrole
 # Tests at once; a file's tests stay together. More than a few gain nothing: their machines share the processors.
+# Those of tests/machine use up what a host has, and look at all that is on it: they are alone.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
 # What a run needs, and what the tests need beyond it (Debian 12 names).
@@ -30,7 +31,8 @@ run: setup
 
 test: test-setup
 	$(MAKE) --no-print-directory check
-	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 40 $(PYTEST_ARGUMENTS)
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/machine $(PYTEST_ARGUMENTS)
+	$(VENV)/bin/pytest --durations 20 $(PYTEST_ARGUMENTS) tests/machine
 	$(VENV)/bin/pytest $(PYTEST_ARGUMENTS) scenarios
 
 check: $(VENV)/.installed

@@ -126,7 +126,7 @@ class WindowsExecutor:
             return self._feature(step, guest, deadline)
         credential = step.credential if _as_another(step) else None
         job = job_of(step, credential, watch=True, path=self.path if _tool_of(step) else ())
-        before = guest.last_boot or guest.boot_id(deadline=deadline)
+        before = guest.last_boot
 
         def begin() -> GuestResult:
             return guest.run_line(

@@ -85,6 +85,7 @@ class WindowsResumption:
         limit = deadline.within(_CONNECT_SECONDS)
         guest = identity.connect(machine, None, boot_id="", deadline=limit)
         try:
+            guest.boot_id(deadline=deadline)  # a step that is lost later is asked whether it was in this one
             if replacing:
                 _copy(guest, deadline)
         except BaseException:
