@@ -6,7 +6,7 @@ PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
 VENV := .venv
 VMROLE := $(VENV)/bin/vmrole
 # Tests at once; a file's tests stay together. More than a few gain nothing: their machines share the processors.
-# Those of tests/machine use up what a host has, and look at all that is on it: they are alone.
+# Those of tests/machine are alone: they use up what a host has, and damage templates that other machines go on from.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
 # What a run needs, and what the tests need beyond it (Debian 12 names).
