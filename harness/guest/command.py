@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from harness.errors import UsageError
+from harness.guest.protocol import shortened
 
 ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -85,9 +86,4 @@ def command_line(
 def describe(argv: Sequence[str], most: int = 200) -> str:
     """The command for a message: quoted, without its environment, and without the words from the first one on that
     goes past ``most`` characters. Whole words only: half a secret would escape the mask of whoever shows it."""
-    words: list[str] = []
-    for word in argv:
-        words.append(shlex.quote(word))
-        if len(" ".join(words)) > most:
-            return " ".join([*words[:-1], "..."])
-    return " ".join(words)
+    return shortened(map(shlex.quote, argv), most)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -41,16 +41,18 @@ class GuestResult:
         for stream in (self.stderr, self.stdout):
             text = "".join(c if c.isprintable() else " " for c in decode(stream[:_READ_FOR_SAID]))
             if words := text.split():
-                return _shortened(words)
+                return shortened(words, _SAID)
         return "it was stopped" if self.exit_code is None else f"exit code {self.exit_code}"
 
 
-def _shortened(words: Sequence[str]) -> str:
+def shortened(words: Iterable[str], most: int) -> str:
+    """The words, without those from the first one on that goes past ``most`` characters."""
     said = ""
     for word in words:
-        if len(said) + 1 + len(word) > _SAID:
-            return f"{said} ...".strip()
-        said = f"{said} {word}".strip()
+        longer = f"{said} {word}" if said else word
+        if len(longer) > most:
+            return f"{said} ..." if said else "..."
+        said = longer
     return said
 
 

@@ -16,7 +16,8 @@ from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostE
 from harness.guest.command import describe
 from harness.guest.protocol import MAX_OUTPUT, GuestResult
 from harness.guest.winrm_client import Access, Client, ShellFullError, ShellGoneError, check_environment
-from harness.guest.wintext import GUEST, HELPER, decode, join_arguments
+from harness.guest.wintext import GUEST, HELPER, decode
+from harness.winarguments import join_arguments
 
 MAX_PUT = 8 * 1024 * 1024
 """Bytes that are sent over WinRM: it is slow, and payloads go on the instance medium."""

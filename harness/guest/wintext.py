@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Command lines and texts of Windows: how arguments become one line, and what the bytes that programs write mean."""
+"""Texts of Windows: what the bytes that programs write mean. And what the harness calls in the guest."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 GUEST = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
 """What the integration components install: specialization, read-back, the ready marker (docs/windows-guest.md)."""
@@ -15,19 +14,6 @@ _CLIXML = b"#< CLIXML"
 _CODED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _MESSAGE = re.compile(r'<S S="([A-Za-z]+)">(.*?)</S>', re.DOTALL)
 _MESSAGES = frozenset({"error", "warning", "verbose", "debug", "information", "output"})
-
-
-def join_arguments(argv: Sequence[str]) -> str:
-    """``argv`` as the one line that a program's C run-time library splits into the same words again."""
-    return " ".join(_quoted(word) for word in argv)
-
-
-def _quoted(word: str) -> str:
-    if word and not re.search(r'[\s"]', word):
-        return word
-    # Backslashes count only before a quotation mark, and there they are doubled.
-    inside = re.sub(r'(\\*)"', r'\1\1\\"', word)
-    return '"' + re.sub(r"(\\+)\Z", r"\1\1", inside) + '"'
 
 
 def decode(data: bytes) -> str:

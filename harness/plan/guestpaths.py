@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths of a Windows guest, as text: nothing of it is looked up on this computer."""
+"""Paths and variables of a Windows guest, as text: nothing of it is looked up on this computer."""
 
 from __future__ import annotations
 
 import ntpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -13,6 +13,17 @@ if TYPE_CHECKING:
 
 #: Where the payload is in a Windows guest [GUESS: the platform's folder was not found in any source].
 PAYLOAD_FOLDER: Final = "C:\\ProgramData\\VMRole\\Payload"
+
+_VARIABLE: Final = re.compile(r"%([^%]+)%")
+
+
+def expand_environment(text: str, environment: Mapping[str, str]) -> str:
+    """``%NAME%`` filled in, names without case, unknown ones left as they are [DOC ExpandEnvironmentStrings].
+
+    Real packages write ``%WINDIR%\\System32\\...`` in Executable [PKG].
+    """
+    known = {name.lower(): value for name, value in environment.items()}
+    return _VARIABLE.sub(lambda match: known.get(match[1].lower(), match.group()), text)
 
 
 def payload_path(package: Package, payload_id: str | None) -> tuple[str, bool] | None:

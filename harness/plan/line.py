@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from harness.masking import MASK
+from harness.winarguments import between_quotes
 
 if TYPE_CHECKING:
     from harness.package.models import CredentialValue
@@ -80,7 +80,4 @@ class Line:
 
 
 def _escape(text: str, quote: str) -> str:
-    if quote != '"':
-        return text.replace(quote, quote * 2)
-    # As a C run-time library takes arguments apart: backslashes count only before a quotation mark, also the last one.
-    return re.sub(r"(\\+)\Z", r"\1\1", re.sub(r'(\\*)"', r'\1\1\\"', text))
+    return between_quotes(text) if quote == '"' else text.replace(quote, quote * 2)

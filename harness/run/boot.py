@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestNotReadyError, HostError
@@ -51,6 +51,20 @@ def announced_boots(machine: Machine) -> set[str]:
 
     machine.console.wait_for(collect, deadline=Deadline(0))
     return found
+
+
+def await_another_boot(machine: Machine, known: Collection[str], deadline: Deadline) -> str:
+    """Follow the guest's announcements until it is ready in a boot that is not ``known``; its id. Raises as
+    ``await_stage``."""
+    boot_id = ""
+
+    def reached(stage: str, more: str) -> bool:
+        nonlocal boot_id
+        boot_id = "".join(more.split()[1:2])
+        return stage == "ready" and bool(boot_id) and boot_id not in known
+
+    await_stage(machine, reached, deadline)
+    return boot_id
 
 
 def await_stage(

@@ -23,7 +23,8 @@ from cryptography.x509.oid import NameOID
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
 from harness.guest.winrm import WinRmGuest
-from harness.guest.wintext import decode, join_arguments, without_clixml
+from harness.guest.wintext import decode, without_clixml
+from harness.winarguments import join_arguments
 from tests.conftest import NativeWindows
 
 
@@ -209,16 +210,16 @@ def test_nobody_there(native_windows: NativeWindows) -> None:
 
 
 @contextlib.contextmanager
-def talking(*answers: bytes, every: float = 0.0) -> Iterator[int]:
-    """A service that answers every request with the head and then the rest over and over; its port."""
+def talking(head: bytes, rest: bytes, *, every: float = 0.0) -> Iterator[int]:
+    """A service that answers every request with ``head`` and then ``rest`` over and over; its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def talk(client: socket.socket) -> None:
             with contextlib.suppress(OSError), client:
                 client.recv(65536)
-                client.sendall(answers[0])
+                client.sendall(head)
                 while True:
-                    client.sendall(answers[1])
+                    client.sendall(rest)
                     time.sleep(every)
 
         def accept() -> None:
@@ -236,8 +237,8 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\n"
 
 def test_an_answer_without_an_end() -> None:
     """Neither one that never ends, in its head or after it, nor one that is endless keeps us or our memory."""
-    for answers in ((b"HTTP/1.1 200 OK\r\nX: ", b"x"), (HEAD + b"Content-Length: 99999\r\n\r\n", b"x")):
-        with talking(*answers, every=0.2) as port:
+    for head in (b"HTTP/1.1 200 OK\r\nX: ", HEAD + b"Content-Length: 99999\r\n\r\n"):
+        with talking(head, b"x", every=0.2) as port:
             began = time.monotonic()
             with pytest.raises(GuestNotReadyError, match="did not answer within 1 s"):
                 WinRmGuest.connect("127.0.0.1", port, password="x", certificate=None, deadline=Deadline(1))

@@ -12,7 +12,7 @@ import pytest
 from harness.package import read_package, read_parameters
 from harness.package.patterns import Defaults
 from harness.plan import Event, Plan, make_plan
-from harness.plan.guestpaths import PAYLOAD_FOLDER, parent_folders
+from harness.plan.guestpaths import PAYLOAD_FOLDER, expand_environment, parent_folders
 from tests.package.material import published_folders, seed_document, with_profile, write
 from tests.plan.test_plan import script
 
@@ -255,4 +255,6 @@ def test_setup_in_a_folder_and_backslashes_before_quotation_marks(tmp_path: Path
 
 
 def test_paths() -> None:
+    environment = {"WINDIR": "C:\\Windows"}
+    assert expand_environment("%windir%\\x %NOPE% 100%", environment) == "C:\\Windows\\x %NOPE% 100%"
     assert parent_folders(["c:\\err.txt", None, "d:\\a\\b.txt", "D:\\A\\c.txt", "x.txt"]) == ("d:\\a",)

@@ -45,6 +45,13 @@ int wmain(void)
 """
 
 
+def program(target: Path, text: str, *options: str) -> None:
+    """``target`` from its source, which is left beside it."""
+    source = target.with_suffix(".c")
+    source.write_text(text)
+    compile_windows(source, target, *options)
+
+
 @pytest.fixture(scope="module")
 def guest(native_windows: NativeWindows) -> Iterator[WinRmGuest]:
     with native_windows.connect() as guest:
@@ -171,9 +178,7 @@ def test_msi(run: Run, native_windows: NativeWindows) -> None:
 def test_command_lines_arrive_exactly(run: Run, native_windows: NativeWindows) -> None:
     tools = native_windows.drive / "Tools"
     tools.mkdir(exist_ok=True)
-    source = tools / "recorder.c"
-    source.write_text(RECORDER)
-    compile_windows(source, tools / "tool.exe", "-municode")
+    program(tools / "tool.exe", RECORDER, "-municode")
     line = '  /a "b  c" \\"d\\\\ %NOT_SET% ^& | > "" é\t'
     run(scripts(script(1, f"C:\\Tools\\tool.exe {line}")))
     recorded = native_windows.drive / "recorded.txt"
@@ -351,10 +356,9 @@ def test_what_begins_is_noted(guest: WinRmGuest, native_windows: NativeWindows) 
 
 
 def test_a_slow_client_gets_all(native_windows: NativeWindows, tmp_path: Path) -> None:
-    program, ended = tmp_path / "filling.exe", tmp_path / "ended"
-    (tmp_path / "filling.c").write_text(FILLING)
-    compile_windows(tmp_path / "filling.c", program)
-    line = " ".join(f"Z:{path}".replace("/", "\\") for path in (program, ended))
+    filling, ended = tmp_path / "filling.exe", tmp_path / "ended"
+    program(filling, FILLING)
+    line = " ".join(f"Z:{path}".replace("/", "\\") for path in (filling, ended))
     helper = native_windows.drive / "Program Files/VMRole/vmrole-run.exe"
     with subprocess.Popen(
         [WINE, helper, "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -371,12 +375,11 @@ def test_a_slow_client_gets_all(native_windows: NativeWindows, tmp_path: Path) -
 
 
 def test_what_is_left_running_and_talks_on_is_cut_off(guest: WinRmGuest, native_windows: NativeWindows) -> None:
-    source = native_windows.drive / "talking.c"
-    source.write_text(
+    program(
+        native_windows.drive / "talking.exe",
         "#include <windows.h>\n#include <stdio.h>\nint main(void) { for (int i = 0; i < 200; i++) "
-        '{ fputs("on and on\\n", stderr); fflush(stderr); Sleep(20); } }'
+        '{ fputs("on and on\\n", stderr); fflush(stderr); Sleep(20); } }',
     )
-    compile_windows(source, native_windows.drive / "talking.exe")
     code, ending = direct(guest, "line=cmd.exe /c start /b C:\\talking.exe & exit 3")
     assert (code, ending.exit_code, ending.cut) == (3, 3, True)
     code, ending = direct(guest, "line=cmd.exe /c start /b ping.exe -n 4 127.0.0.1 >nul & exit 3")
@@ -460,12 +463,12 @@ def test_tools_get_their_command_lines(run: Run, native_windows: NativeWindows) 
 
 def test_a_hundred_megabytes(run: Run, native_windows: NativeWindows) -> None:
     """Of endless output what is kept arrives, and the ending with it; the rest never leaves the guest."""
-    source = native_windows.drive / "much.c"
-    source.write_text(
+    program(
+        native_windows.drive / "much.exe",
         "#include <stdio.h>\n#include <string.h>\nint main(void) { static char a[65536]; memset(a, 'x', sizeof a); "
-        "for (int i = 0; i < 1600; i++) { fwrite(a, 1, sizeof a, stdout); fwrite(a, 1, sizeof a, stderr); } return 5; }"
+        "for (int i = 0; i < 1600; i++) { fwrite(a, 1, sizeof a, stdout); fwrite(a, 1, sizeof a, stderr); } "
+        "return 5; }",
     )
-    compile_windows(source, native_windows.drive / "much.exe")
     ran = run(scripts(script(1, "C:\\much.exe", MaxOutputSize="20971520", ErrorPolicy="WarnAndContinueOnMatch")))
     step = ran.steps["preinstall-1"]
     assert (str(step.outcome), step.exit_code) == ("warned", 5)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.protocol import Guest
 from harness.guest.wintext import HELPER, decode
-from harness.plan.guestpaths import working_directory
+from harness.plan.guestpaths import expand_environment, working_directory
 from harness.run.collect import MAX_ALL, MAX_FILE, SECONDS, take_archive, write_index
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ _FOLDERS = (
 )
 _TOLD = 5
 
+_DRIVE = {"SystemDrive": "C:"}
 OFFLINE = (
     "/var/lib/standin/unavailable.log",
     "/var/lib/vmrole/agent.log",
@@ -38,20 +38,17 @@ OFFLINE = (
 
 def _in_folders(path: str) -> bool:
     """Whether it is collected anyway."""
-    return path.lower().replace("%systemdrive%", "c:").startswith("c:\\vmrole\\")
+    return expand_environment(path, _DRIVE).lower().startswith("c:\\vmrole\\")
 
 
 def _written(step: Step) -> Iterator[str]:
-    """The files of a step's streams, as the helper finds them without the step's own folder and environment."""
-    variables = {name.upper(): value for name, value in step.environment}
-
-    def filled(path: str) -> str:
-        # What is not the step's own the helper fills in.
-        return re.sub(r"%([^%]+)%", lambda match: variables.get(match[1].upper(), match[0]), path)
-
+    """The files of a step's streams, as the helper finds them without the step's own folder and environment. What is
+    not the step's own it fills in."""
+    own = dict(step.environment)
+    folder = expand_environment(step.working_directory or "", own)
     for path in (step.stdout_path, step.stderr_path):
         if path:
-            yield working_directory(filled(step.working_directory or ""), filled(path)) or path
+            yield working_directory(folder, expand_environment(path, own)) or path
 
 
 def collect(guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:

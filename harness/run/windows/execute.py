@@ -113,7 +113,7 @@ class WindowsExecutor:
         if _as_another(step) and "run-as" in self.cannot:
             return f"this guest cannot run a step as another user, here as {step.account[:60]}"
         if step.credential and _SERVICES.fullmatch(step.credential.user.strip()):
-            return f"a step cannot be run as the service account {step.credential.user.strip()} here"
+            return f"a step cannot be run as the service account {step.account[:60]} here"
         if "powershell" in self.cannot and _is_powershell(step.executable):
             return "this guest has no PowerShell"
         if too_long(step):

@@ -20,7 +20,7 @@ from harness.guest.wintext import GUEST
 from harness.machine.protocol import Machine, Nic
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import computer_name, random_password
-from harness.run.boot import announced_boots, await_stage
+from harness.run.boot import announced_boots, await_another_boot
 from harness.run.medium import write_iso
 from harness.run.readback import Components
 from harness.run.result import CertificateResult, LocalResourceResult
@@ -165,17 +165,6 @@ def _announced(machine: Machine) -> Restarted:
     def leave(boot_id: str) -> Callable[[Deadline], str]:
         known = {boot_id, *announced_boots(machine)}  # its own may be late
 
-        def restarted(deadline: Deadline) -> str:
-            now = ""
-
-            def reached(stage: str, more: str) -> bool:
-                nonlocal now
-                now = "".join(more.split()[1:2])
-                return stage == "ready" and bool(now) and now not in known
-
-            await_stage(machine, reached, deadline)
-            return now
-
-        return restarted
+        return lambda deadline: await_another_boot(machine, known, deadline)
 
     return leave
