@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import time
 from pathlib import Path
 
@@ -53,8 +52,9 @@ def probe(kernel: Path, *, seconds: float = PROBE_SECONDS) -> Accelerator:
     if not _KVM.exists():
         return Accelerator("tcg", "there is no /dev/kvm on this host")
     account = qemu_account()
-    with tempfile.TemporaryDirectory(prefix="vmrole-kvm-") as folder:
-        log = Path(folder) / "log"
+    # In memory: nothing of it is left, whatever ends this process.
+    with open(os.memfd_create("vmrole-kvm"), "rb") as kept:  # noqa: PTH123 (a descriptor)
+        log = Path(f"/proc/self/fd/{kept.fileno()}")
         started = time.monotonic()
         argv = [
             EMULATOR, "-accel", "kvm", "-cpu", "host", "-machine", "pc", "-m", "256", "-nodefaults", "-no-user-config",
