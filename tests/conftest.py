@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.guest.winrm import WinRmGuest
 from harness.machine.qemu.connection import process_folder
+from harness.machine.qemu.machine import LibvirtMachine
 from harness.run.deploy import Deployed
 from harness.run.linux.identity import LinuxIdentity
 
@@ -31,6 +32,21 @@ SAMPLES = REPOSITORY / "scenarios/samples"
 def pytest_unconfigure() -> None:
     """A process that does not end after its last test shows where it hangs, and fails, instead of hanging for ever."""
     faulthandler.dump_traceback_later(120, exit=True, file=2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails with a machine shows what the machine is at."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for machine in (value.machine for value in item.funcargs.values() if isinstance(value, Deployed)):
+            told = [f"{machine.state().name}, {machine.why_paused() or 'not paused'}"]
+            if isinstance(machine, LibvirtMachine):
+                told += [line for line in machine.monitor("info registers -a").splitlines() if "RIP" in line]
+            report.sections.append((f"machine {machine.name}", "\n".join([*told, *machine.console.lines()[-40:]])))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
