@@ -83,7 +83,11 @@ def compile_tool(name: str, folder: Path) -> Path:
 
 def wine_environment(prefix: Path) -> dict[str, str]:
     """The environment of Wine programs in ``prefix``, which Wine makes when it is not there."""
-    return {"PATH": os.environ["PATH"], "HOME": str(prefix), "WINEPREFIX": str(prefix), "WINEDEBUG": "-all"}
+    # Beside it what Wine's server makes for its socket, which it leaves behind.
+    return {
+        "PATH": os.environ["PATH"], "HOME": str(prefix), "WINEPREFIX": str(prefix), "WINEDEBUG": "-all",
+        "TMPDIR": str(prefix.parent),
+    }  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -93,10 +97,16 @@ def wine_prefix(prefix: Path) -> Iterator[dict[str, str]]:
     server = str(Path(WINE).with_name("wineserver64"))
     subprocess.run([WINE, "wineboot", "-i"], env=environment, check=True, capture_output=True, timeout=300)
     subprocess.run([server, "-w"], env=environment, check=True, timeout=300)
-    try:
-        yield environment
-    finally:
-        subprocess.run([server, "-k"], env=environment, check=False)
+    # As in a guest something always runs: with its last program Wine ends its services, and starts them with the next.
+    # The desktop comes with the first program that has windows, and would keep the pipes of a test's.
+    held = [WINE, "cmd.exe", "/c", "msiexec.exe /x {00000000-0000-0000-0000-000000000000} /qn & echo held& pause"]
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(held, env=environment, stdin=pipe, stdout=pipe, stderr=none) as holder:
+        assert holder.stdout is not None and holder.stdout.readline().rstrip() == b"held"
+        try:
+            yield environment
+        finally:
+            subprocess.run([server, "-k"], env=environment, check=False)
 
 
 @contextlib.contextmanager

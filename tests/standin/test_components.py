@@ -15,6 +15,7 @@ import harness
 from harness.deadline import Deadline
 from harness.image.catalog import images_folder
 from harness.image.windows import INSTALLER, ISO, build_installer
+from harness.run.windows.unattend import SERVICE, install_components
 from tests.standin.native import WINE
 
 PROGRAM = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
@@ -33,6 +34,14 @@ def _wine(wine: dict[str, str], *argv: str) -> str:
     return done.stdout.decode("cp1252").replace("\r\n", "\n")
 
 
+def _install(wine: dict[str, str], folder: Path) -> None:
+    """As an answer file does, with ``folder`` as the medium."""
+    medium = Path(wine["WINEPREFIX"]) / "dosdevices/d:"
+    medium.unlink(missing_ok=True)
+    medium.symlink_to(folder)
+    _wine(wine, *(word.strip('"') for word in install_components().line.split(" ", 2)))
+
+
 def test_the_iso_holds_the_installer(installer: Path) -> None:
     iso = pycdlib.PyCdlib()
     iso.open(str(installer / ISO))
@@ -43,7 +52,7 @@ def test_the_iso_holds_the_installer(installer: Path) -> None:
 
 
 def test_it_installs_a_service_a_record_and_the_answer_file(installer: Path, wine: dict[str, str]) -> None:
-    _wine(wine, "msiexec", "/i", f"Z:{installer / INSTALLER}".replace("/", "\\"), "/qn")
+    _install(wine, installer)
     assert _wine(wine, PROGRAM, "version") == "1.2.3+test\n"
     told = dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
     assert told["service"] == "running 2"
@@ -57,7 +66,7 @@ def test_it_installs_a_service_a_record_and_the_answer_file(installer: Path, win
     assert (drive / "Program Files/VMRole/vmrole-run.exe").exists()
     _wine(wine, "msiexec", "/x", product, "/qn")
     assert not (drive / "Program Files/VMRole/vmrole-guest.exe").exists()
-    done = subprocess.run([WINE, "net", "start", "VMRoleGuest"], env=wine, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([WINE, "net", "start", SERVICE], env=wine, capture_output=True, timeout=60, check=False)
     assert done.returncode != 0
 
 
@@ -66,7 +75,7 @@ def test_another_version_takes_the_place_of_one_that_runs(
 ) -> None:
     build_installer(images_folder() / "windows-components", tmp_path, "1.2.4+test", deadline=Deadline(120))
     for folder in (installer, tmp_path):
-        _wine(wine, "msiexec", "/i", f"Z:{folder / INSTALLER}".replace("/", "\\"), "/qn")
+        _install(wine, folder)
     told = dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
     assert (told["version"], told["service"]) == ("1.2.4+test", "running 2")
     assert told["msi"].split()[2] == "1.2.4+test"
@@ -74,7 +83,7 @@ def test_another_version_takes_the_place_of_one_that_runs(
 
 def test_its_service_empties_what_a_recycle_noted(installer: Path, wine: dict[str, str]) -> None:
     """What Windows would do; links are left out, as Wine has none that are Windows'."""
-    _wine(wine, "msiexec", "/i", f"Z:{installer / INSTALLER}".replace("/", "\\"), "/qn")
+    _install(wine, installer)
     drive = Path(wine["WINEPREFIX"]) / "drive_c"
     state, resources = drive / "ProgramData/VMRole", drive / "Resources"
     state.mkdir(parents=True, exist_ok=True)
@@ -94,12 +103,11 @@ def test_its_service_empties_what_a_recycle_noted(installer: Path, wine: dict[st
         assert (state / "recycle").read_text("utf-8").splitlines() == list(names[:3])
 
         def emptied() -> bool | None:
-            _wine(wine, PROGRAM, "version")
+            # Refused while it still stops.
+            subprocess.run([WINE, "net", "start", SERVICE], env=wine, capture_output=True, timeout=60, check=False)
             return not (state / "recycle").exists() or None
 
-        # Where nothing else keeps Wine running its services start with each program, too.
-        for word in ("stop", "start"):
-            subprocess.run([WINE, "net", word, "VMRoleGuest"], env=wine, capture_output=True, timeout=60, check=False)
+        _wine(wine, "net", "stop", SERVICE)
         assert Deadline(60).poll(emptied), "the service did not do it"
         assert [sorted(path.name for path in (resources / name).iterdir()) for name in names] == [[], [], [], ["file"]]
     finally:
@@ -121,7 +129,7 @@ DELETED = "*SENSITIVE*DATA*DELETED*"
 
 
 def test_answer_files_keep_no_secrets(installer: Path, wine: dict[str, str], tmp_path: Path) -> None:
-    _wine(wine, "msiexec", "/i", f"Z:{installer / INSTALLER}".replace("/", "\\"), "/qn")
+    _install(wine, installer)
     own = Path(wine["WINEPREFIX"]) / "drive_c/windows/system32/sysprep/unattend.xml"
     own.parent.mkdir(exist_ok=True)
     instance = Path(wine["WINEPREFIX"]) / "drive_c/ProgramData/VMRole/instance.conf"
@@ -168,7 +176,7 @@ def test_answer_files_keep_no_secrets(installer: Path, wine: dict[str, str], tmp
 def test_bad_instance_data_is_one_sentence(
     installer: Path, wine: dict[str, str], tmp_path: Path, lines: str, sentence: str
 ) -> None:
-    _wine(wine, "msiexec", "/i", f"Z:{installer / INSTALLER}".replace("/", "\\"), "/qn")
+    _install(wine, installer)
     (tmp_path / "answer.conf").write_text(lines)
     folder = f"Z:{tmp_path}".replace("/", "\\")
     done = subprocess.run([WINE, PROGRAM, "specialize", folder], env=wine, capture_output=True, timeout=60, check=False)
