@@ -12,6 +12,7 @@ import re
 import secrets
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -81,6 +82,8 @@ class Link:
         self._listeners: dict[int, Listener] = {}
         self._next = 0
         self._state: AgentState | None = None
+        self._heard = 0.0
+        """When it said so."""
         self._why: str | None = None
         threading.Thread(target=self._receive, name="guest-channel", daemon=True).start()
 
@@ -115,8 +118,10 @@ class Link:
         try:
             with self._sending:
                 self._channel.sendall(data)
+        except (BlockingIOError, TimeoutError):
+            self.close("the guest does not take what is sent to it")
         except OSError as error:
-            self.close(str(error))
+            self.close(error.strerror or str(error))
         if not self.open:
             raise GuestLostError(f"the channel to the guest is gone: {self.why_closed}")
 
@@ -152,7 +157,10 @@ class Link:
                 if answered() and state and self._why is None:
                     return state
             if deadline.expired:
-                said = f"it says {state.stage}" if state else "it never answered"
+                said = "it never answered"
+                if state:
+                    last = f"it said {state.stage} {time.monotonic() - self._heard:.0f} s ago"
+                    said = f"it says {state.stage}" if state.nonce == nonce else f"{last}, and does not answer"
                 raise GuestNotReadyError(
                     f"the guest's agent is not there after {deadline.seconds:.0f} s: {said}",
                     awaited="the guest's agent",
@@ -201,7 +209,7 @@ class Link:
             return
         state = AgentState(*words[:5])
         with self._changed:
-            before, self._state = self._state, state
+            before, self._state, self._heard = self._state, state, time.monotonic()
             another = before is not None and before.boot_id != state.boot_id
             listeners = list(self._listeners.values()) if another else []
             if another:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, GuestLostError, UsageError
+from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
 from harness.run.deploy import Deployed, deploy
@@ -122,6 +122,20 @@ def test_files(guest: Guest, tmp_path: Path) -> None:
 def test_ssh_is_there_for_who_wants_it(machine: Deployed) -> None:
     with linux(machine).terminal(machine.machine, deadline=_within()) as ssh:
         assert ssh.run(["hostname"], deadline=_within()).stdout.decode().strip() == linux(machine).answer.computer_name
+
+
+def test_an_agent_that_does_not_answer(guest: Guest) -> None:
+    agent = int(guest.run(["systemctl", "show", "-P", "MainPID", "vmrole-agent"], deadline=_within()).stdout)
+    script = f"sleep 0.5; kill -STOP {agent}; sleep 15; kill -CONT {agent}"
+    guest.run(["sh", "-c", 'setsid sh -c "$0" >/dev/null 2>&1 &', script], deadline=_within())
+
+    def ask_for_ever() -> None:
+        while True:
+            guest.reconnect(deadline=Deadline(4))
+
+    with pytest.raises(GuestNotReadyError, match=r"it said ready \d s ago, and does not answer"):
+        ask_for_ever()
+    guest.reconnect(deadline=_within())
 
 
 def test_it_comes_back_from_a_reboot(guest: Guest) -> None:
