@@ -18,7 +18,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostError, UsageError
 from harness.guest.command import ENVIRONMENT, describe
 from harness.guest.frames import MOST, AgentState, Channel, Frame, Link
-from harness.guest.protocol import MAX_OUTPUT, GuestResult
+from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted
 
 _LONGEST = 1 << 20
 """Bytes of a command with its environment that the agent takes."""
@@ -38,6 +38,7 @@ class ChannelGuest:
     def __init__(self, channel: Channel, *, environment: Mapping[str, str] = ENVIRONMENT) -> None:
         self._link = Link(channel)
         self._environment = dict(environment)
+        self._restarted: Restarted | None = None
 
     def __enter__(self) -> ChannelGuest:
         return self
@@ -61,6 +62,11 @@ class ChannelGuest:
     def reconnect(self, *, deadline: Deadline) -> None:
         """Wait until the guest, perhaps of another boot, is ready again."""
         self._link.state(deadline=deadline, until=lambda state: state.stage == "ready")
+
+    def follow_restarts(self, restarted: Restarted) -> None:
+        """Have ``reboot`` await what the guest announces: it tells why it does not come back, an agent that is not
+        there cannot."""
+        self._restarted = restarted
 
     def specialize(self, files: Iterable[File]) -> None:
         """Send the instance data and let a generalized guest specialise; its stages are told on the console."""
@@ -161,12 +167,15 @@ class ChannelGuest:
     def reboot(self, *, deadline: Deadline) -> str:
         """See protocol.Guest: another boot id, and the ready marker of that boot, or GuestNotReadyError."""
         before = self.boot_id(deadline=deadline)
+        restarted = self._restarted(before) if self._restarted else None
         # The answer may be lost with the boot.
         with contextlib.suppress(GuestLostError):
             asked = self.run(["systemctl", "reboot"], deadline=deadline.within(30.0))
             if asked.exit_code not in (0, 128 + 9, 128 + 15):
                 raise GuestError(f"the guest refuses to reboot: {asked.said}")
         try:
+            if restarted:
+                restarted(deadline)
             now = self._link.state(
                 deadline=deadline, until=lambda state: state.boot_id != before and state.stage == "ready"
             )
@@ -174,6 +183,7 @@ class ChannelGuest:
             raise GuestNotReadyError(
                 f"the guest did not come back from its reboot within {deadline.seconds:.0f} s: {error.message}",
                 awaited="the ready marker of the new boot",
+                console=error.console,
             ) from None
         return now.boot_id
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,9 @@ from harness.guest.wintext import decode
 
 MAX_OUTPUT = 16 * 1024 * 1024
 """Bytes kept of each stream of a guest command unless the caller says otherwise; guests are untrusted."""
+Restarted = Callable[[str], Callable[[Deadline], str]]
+"""Called with the boot id before the guest is asked to restart. What it returns waits until the guest announces that it
+is ready in another boot, and returns that one's id., or raises GuestError with why it is not."""
 _SAID = 200
 _READ_FOR_SAID = 4096
 

@@ -7,14 +7,14 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostError, UsageError
 from harness.guest.command import describe
-from harness.guest.protocol import MAX_OUTPUT, GuestResult
+from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted
 from harness.guest.winrm_client import Access, Client, ShellFullError, ShellGoneError, check_environment
 from harness.guest.wintext import GUEST, HELPER, decode
 from harness.winarguments import join_arguments
@@ -24,10 +24,6 @@ MAX_PUT = 8 * 1024 * 1024
 _READ = 16 * 1024
 """Bytes of a user's input in one message: fewer than it takes, whatever the ends of lines add."""
 _END_SECONDS = 15.0
-
-Restarted = Callable[[str], Callable[[Deadline], str]]
-"""Called with the boot id before the guest is asked to restart. What it returns waits until the guest announces that it
-is ready in another boot, and returns that one's id."""
 
 
 class WinRmGuest:

@@ -23,7 +23,8 @@ _LINE = 2000
 
 _LINES = 2000
 
-_ANNOUNCEMENTS = 200
+_ANNOUNCEMENTS = 5000
+"""At least two a boot; a guest may restart as often as it likes, but not fill the host's memory."""
 
 _ANNOUNCEMENT = re.compile(r"vmrole: |.*(?:Kernel panic - not syncing|end Kernel panic)")
 """What somebody may wait for: kept apart, so that a flood between cannot push it out."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestNotReadyError, HostError
+from harness.guest.protocol import Restarted
 from harness.machine.protocol import Machine, MachineState
 from harness.run.events import EventBus, StageReached
 
@@ -41,7 +42,22 @@ def await_ready(machine: Machine, token: str, bus: EventBus, deadline: Deadline)
     return boot_id
 
 
-def announced_boots(machine: Machine) -> set[str]:
+def announced_restart(machine: Machine) -> Restarted:
+    """Awaits the announcement of another boot on the machine's console.
+
+    What is there before the guest is asked to restart does not count: boots that nobody asked for, of a service that
+    was killed, are announced there too.
+    """
+
+    def leave(boot_id: str) -> Callable[[Deadline], str]:
+        known = {boot_id, *_announced_boots(machine)}  # its own may be late
+
+        return lambda deadline: _await_another_boot(machine, known, deadline)
+
+    return leave
+
+
+def _announced_boots(machine: Machine) -> set[str]:
     """The boot ids of all that was announced as ready until now."""
     found: set[str] = set()
 
@@ -53,7 +69,7 @@ def announced_boots(machine: Machine) -> set[str]:
     return found
 
 
-def await_another_boot(machine: Machine, known: Collection[str], deadline: Deadline) -> str:
+def _await_another_boot(machine: Machine, known: Collection[str], deadline: Deadline) -> str:
     """Follow the guest's announcements until it is ready in a boot that is not ``known``; its id. Raises as
     ``await_stage``."""
     boot_id = ""
@@ -63,7 +79,7 @@ def await_another_boot(machine: Machine, known: Collection[str], deadline: Deadl
         boot_id = "".join(more.split()[1:2])
         return stage == "ready" and bool(boot_id) and boot_id not in known
 
-    await_stage(machine, reached, deadline)
+    await_stage(machine, reached, deadline, doing="come back from its restart")
     return boot_id
 
 
@@ -73,11 +89,13 @@ def await_stage(
     deadline: Deadline,
     *,
     told: Callable[[str], None] = lambda _stage: None,
+    doing: str = "specialise",
 ) -> None:
     """Follow the announcements on the console until ``reached`` accepts one (the stage, and what follows it).
 
-    ``told`` gets every new stage. Raises GuestError for a failure that the guest announces, GuestNotReadyError with the
-    stage reached and what was awaited for a panic, an end or the deadline, HostError when the host paused the machine.
+    ``told`` gets every new stage; ``doing`` is what the guest is to do. Raises GuestError for a failure that the guest
+    announces, GuestNotReadyError with the stage reached and what was awaited for a panic, an end or the deadline,
+    HostError when the host paused the machine.
     """
     stage: str | None = None
     counted = 0
@@ -85,7 +103,7 @@ def await_stage(
     def match(line: str) -> str | None:
         nonlocal stage, counted
         if failed := _FAILED.match(line):
-            raise GuestError(f"the guest cannot specialise: {failed[1]}")
+            raise GuestError(f"the guest cannot {doing}: {failed[1]}")
         if panic := _PANIC.search(line):
             raise _not_ready(machine, stage, f"the guest's kernel panicked: {panic[1]}")
         if found := _STAGE.match(line):

@@ -152,3 +152,11 @@ def test_commands_of_a_boot_that_ends_are_lost(guest: Guest) -> None:
         guest.run(["sh", "-c", "reboot -f; sleep 100"], deadline=_within())
     guest.reconnect(deadline=_within())
     assert guest.run(["true"], deadline=_within()).exit_code == 0
+
+
+def test_a_boot_that_fails_says_why(guest: Guest) -> None:
+    guest.run(["rm", "/var/lib/vmrole/components-version"], deadline=_within())
+    within = _within()
+    with pytest.raises(GuestError, match="cannot come back from its restart: /var/lib/vmrole/components-version"):
+        guest.reboot(deadline=within)
+    assert not within.expired

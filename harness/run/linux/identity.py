@@ -17,6 +17,7 @@ from harness.guest.command import ENVIRONMENT
 from harness.guest.protocol import Guest
 from harness.machine.protocol import Capability, Machine, Nic
 from harness.run.answer import Answer, computer_name, hash_password, random_password
+from harness.run.boot import announced_restart
 from harness.run.instance import SshKeyPair, instance_files, make_ssh_keypair
 from harness.run.readback import Components, read_back
 from harness.run.result import CertificateResult, LocalResourceResult
@@ -87,13 +88,14 @@ class LinuxIdentity:
 
     def connect(self, machine: Machine, agent: Resident | None, *, boot_id: str, deadline: Deadline) -> Guest:
         """By the agent's channel where there is one, else by SSH."""
-        if isinstance(agent, ChannelGuest):
-            return agent
-        if Capability.guest_channel in machine.capabilities:
+        if Capability.guest_channel not in machine.capabilities:
+            return self.terminal(machine, deadline=deadline)
+        guest = agent
+        if not isinstance(guest, ChannelGuest):
             guest = ChannelGuest(machine.channel(), environment={**ENVIRONMENT, "LANG": self.answer.locale})
             guest.reconnect(deadline=deadline)
-            return guest
-        return self.terminal(machine, deadline=deadline)
+        guest.follow_restarts(announced_restart(machine))
+        return guest
 
     def terminal(self, machine: Machine, *, deadline: Deadline) -> SshGuest:
         """A connection of its own to the guest's SSH server, for what needs a terminal. The caller closes it."""

@@ -18,6 +18,7 @@ from harness.guest.command import ENVIRONMENT
 from harness.guest.protocol import Guest
 from harness.machine.protocol import Machine
 from harness.run.answer import Answer
+from harness.run.boot import announced_restart
 from harness.run.freeze import renewed
 from harness.run.instance import SshKeyPair
 from harness.run.linux.identity import PAYLOAD, LinuxIdentity
@@ -64,6 +65,7 @@ class LinuxResumption:
         except BaseException:
             guest.close()
             raise
+        guest.follow_restarts(announced_restart(machine))
         return guest
 
 

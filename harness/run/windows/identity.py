@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
-from harness.guest.protocol import Guest
-from harness.guest.winrm import Restarted, WinRmGuest
+from harness.guest.protocol import Guest, Restarted
+from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import GUEST
 from harness.machine.protocol import Machine, Nic
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import computer_name, random_password
-from harness.run.boot import announced_boots, await_another_boot
+from harness.run.boot import announced_restart
 from harness.run.medium import write_iso
 from harness.run.readback import Components
 from harness.run.result import CertificateResult, LocalResourceResult
@@ -103,7 +103,7 @@ class WindowsIdentity:
         """By WinRM, as real Windows is: the stand-in's channel is for its instance data only."""
         if isinstance(agent, ChannelGuest):
             agent.close()
-        return self._winrm(machine, deadline, boot_id=boot_id, restarted=_announced(machine))
+        return self._winrm(machine, deadline, boot_id=boot_id, restarted=announced_restart(machine))
 
     def _winrm(
         self,
@@ -153,18 +153,3 @@ class WindowsIdentity:
     def access(self, machine: Machine) -> dict[str, str | int]:
         host, port = machine.endpoint(_HTTPS)
         return {"host": host, "port": port, "password": self.password, "certificate": self.winrm.pem.decode("ascii")}
-
-
-def _announced(machine: Machine) -> Restarted:
-    """Awaits the announcement of another boot on the machine's console.
-
-    What is there before the guest is asked to restart does not count: boots that nobody asked for, of a service that
-    was killed, are announced there too.
-    """
-
-    def leave(boot_id: str) -> Callable[[Deadline], str]:
-        known = {boot_id, *announced_boots(machine)}  # its own may be late
-
-        return lambda deadline: await_another_boot(machine, known, deadline)
-
-    return leave
