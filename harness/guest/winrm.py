@@ -316,12 +316,10 @@ class WinRmGuest:
             ) from None
 
     def _boot_now(self, deadline: Deadline) -> str:
-        """The boot that is to be left: not the one heard of last, if a restart came to its end unnoticed."""
+        """The boot that is to be left: not the one heard of last, if a restart came to its end unnoticed, nor if one is
+        under way (the guest is restarted once more then: what its announcement would be of cannot be told)."""
         try:
             self.boot_id(deadline=deadline.within(30.0))
-        except GuestLostError:  # it is on its way already
-            if not self._boot_id:
-                raise
         except GuestError:
             self.reconnect(deadline=deadline)
         return self._boot_id
