@@ -26,6 +26,8 @@ from harness.process import Account, find_account
 _LONGEST = 46
 """Bytes of the state folder's path; what libvirt appends below it takes the rest of a socket path's 108."""
 
+_CREATION_TRIES = 20
+
 _REMOVAL_TRIES = 50
 _REMOVAL_PAUSE = 0.02
 
@@ -163,7 +165,8 @@ class ProcessFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[bool]:
-        """Hold the folder's lock; yields whether we got it. It is never waited for."""
+        """Hold the folder's lock; yields whether we got it. It is never waited for, and that of a folder which somebody
+        has removed meanwhile is none."""
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
@@ -172,10 +175,10 @@ class ProcessFolder:
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+                there = os.path.samestat(os.fstat(descriptor), (self.path / "lock").stat())
+            except (BlockingIOError, FileNotFoundError):
+                there = False
+            yield there
         finally:
             os.close(descriptor)
 
@@ -185,16 +188,30 @@ def new_process_folder() -> Iterator[ProcessFolder]:
     """A fresh locked folder for this process; removed at the end unless a kept machine lives in it."""
     parent = state_folder() / "r"
     make_private(parent)
-    folder = ProcessFolder(parent / secrets.token_hex(4), os.getpid())
-    make_private(folder.path)
-    with folder.lock() as locked:
-        if not locked:
-            raise HostError(f"somebody else holds the lock of {folder.path}")
+    with contextlib.ExitStack() as held:
+        folder = _locked_folder(parent, held)
         try:
             yield folder
         finally:
             if folder.owner == os.getpid() and not any(record.kept for record in folder.records()):
                 remove_folder(folder.path)
+
+
+def _locked_folder(parent: Path, held: contextlib.ExitStack) -> ProcessFolder:
+    """A new folder, its lock on ``held``. Until we have that, a sweep takes it for one of the dead: then another."""
+    for _ in range(_CREATION_TRIES):
+        folder = ProcessFolder(parent / secrets.token_hex(4), os.getpid())
+        try:
+            make_private(folder.path)
+        except HostError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                continue
+            raise
+        with contextlib.ExitStack() as attempt:
+            if attempt.enter_context(folder.lock()):
+                held.push(attempt.pop_all())
+                return folder
+    raise HostError(f"no folder in {parent} stays there: something removes them")
 
 
 def remove_folder(folder: Path) -> None:
