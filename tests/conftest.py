@@ -30,8 +30,10 @@ SAMPLES = REPOSITORY / "scenarios/samples"
 
 
 def pytest_unconfigure() -> None:
-    """A process that does not end after its last test shows where it hangs, and fails, instead of hanging for ever."""
-    faulthandler.dump_traceback_later(120, exit=True, file=2)
+    """A process that does not end after its last test shows where it hangs, and fails, instead of hanging for ever. One
+    of several waits for the others, and is ended with them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        faulthandler.dump_traceback_later(120, exit=True, file=2)
 
 
 @pytest.hookimpl(wrapper=True)
