@@ -26,8 +26,6 @@ from harness.process import Account, find_account
 _LONGEST = 46
 """Bytes of the state folder's path; what libvirt appends below it takes the rest of a socket path's 108."""
 
-_CREATION_TRIES = 20
-
 _REMOVAL_TRIES = 50
 _REMOVAL_PAUSE = 0.02
 
@@ -165,22 +163,49 @@ class ProcessFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[bool]:
-        """Hold the folder's lock; yields whether we got it. It is never waited for, and that of a folder which somebody
-        has removed meanwhile is none."""
+        """Hold the folder's lock; yields whether we got it. It is never waited for."""
         try:
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:
+            with alone_in(self.path.parent):
+                descriptor = self._take_lock()
+        except (FileNotFoundError, BlockingIOError):
             yield False
             return
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                there = os.path.samestat(os.fstat(descriptor), (self.path / "lock").stat())
-            except (BlockingIOError, FileNotFoundError):
-                there = False
-            yield there
+            yield True
         finally:
             os.close(descriptor)
+
+    def _take_lock(self) -> int:
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """Make the folder, and hold its lock: nobody sees it without, who would take it for one of the dead."""
+        with alone_in(self.path.parent):
+            make_private(self.path)
+            descriptor = self._take_lock()
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Be the only one, among processes and threads, who adds to ``folder`` or takes over what is in it. It is waited
+    for, so for a moment only."""
+    descriptor = os.open(folder / "registry", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -188,30 +213,13 @@ def new_process_folder() -> Iterator[ProcessFolder]:
     """A fresh locked folder for this process; removed at the end unless a kept machine lives in it."""
     parent = state_folder() / "r"
     make_private(parent)
-    with contextlib.ExitStack() as held:
-        folder = _locked_folder(parent, held)
+    folder = ProcessFolder(parent / secrets.token_hex(4), os.getpid())
+    with folder.made():
         try:
             yield folder
         finally:
             if folder.owner == os.getpid() and not any(record.kept for record in folder.records()):
                 remove_folder(folder.path)
-
-
-def _locked_folder(parent: Path, held: contextlib.ExitStack) -> ProcessFolder:
-    """A new folder, its lock on ``held``. Until we have that, a sweep takes it for one of the dead: then another."""
-    for _ in range(_CREATION_TRIES):
-        folder = ProcessFolder(parent / secrets.token_hex(4), os.getpid())
-        try:
-            make_private(folder.path)
-        except HostError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                continue
-            raise
-        with contextlib.ExitStack() as attempt:
-            if attempt.enter_context(folder.lock()):
-                held.push(attempt.pop_all())
-                return folder
-    raise HostError(f"no folder in {parent} stays there: something removes them")
 
 
 def remove_folder(folder: Path) -> None:

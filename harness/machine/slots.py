@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.errors import HostError
 from harness.machine.host import OVERHEAD_MB, memory_available_mb, memory_total_mb
-from harness.state import make_private, state_folder
+from harness.state import alone_in, make_private, state_folder
 
 _EVERY = 0.05
 _PATIENCE = 3600.0
@@ -72,7 +72,7 @@ def slot(memory_mb: int, *, deadline: Deadline, waiting: Callable[[str], None] =
 
     def take() -> tuple[Path, int] | None:
         nonlocal told
-        with _registry(folder):
+        with alone_in(folder):
             held = _held(folder)
             lacking = _what_lacks(held, need)
             if not lacking:
@@ -112,16 +112,6 @@ def _what_lacks(held: list[Held], need: int) -> str | None:
     if os.getpid() not in working and len(working) >= processors():
         return f"processor for one more (this host has {processors()})"
     return None
-
-
-@contextlib.contextmanager
-def _registry(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder / "registry", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _held(folder: Path) -> list[Held]:
