@@ -19,6 +19,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.guest.winrm import WinRmGuest
+from harness.machine.protocol import MachineState
 from harness.machine.qemu.connection import process_folder
 from harness.machine.qemu.machine import LibvirtMachine
 from harness.run.deploy import Deployed
@@ -45,7 +46,8 @@ def pytest_runtest_makereport(
     if report.failed and isinstance(item, pytest.Function):
         for machine in (value.machine for value in item.funcargs.values() if isinstance(value, Deployed)):
             told = [f"{machine.state().name}, {machine.why_paused() or 'not paused'}"]
-            if isinstance(machine, LibvirtMachine):
+            running = machine.state() is MachineState.running
+            if running and isinstance(machine, LibvirtMachine):
                 told += [line for line in machine.monitor("info registers -a").splitlines() if "RIP" in line]
             report.sections.append((f"machine {machine.name}", "\n".join([*told, *machine.console.lines()[-40:]])))
     return report
