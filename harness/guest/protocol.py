@@ -15,7 +15,7 @@ MAX_OUTPUT = 16 * 1024 * 1024
 """Bytes kept of each stream of a guest command unless the caller says otherwise; guests are untrusted."""
 Restarted = Callable[[str], Callable[[Deadline], str]]
 """Called with the boot id before the guest is asked to restart. What it returns waits until the guest announces that it
-is ready in another boot, and returns that one's id., or raises GuestError with why it is not."""
+is ready in another boot, and returns that one's id, or raises GuestError with why it is not."""
 _SAID = 200
 _READ_FOR_SAID = 4096
 
