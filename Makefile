@@ -15,11 +15,12 @@ PACKAGES := python3-venv python3-dev gcc libc6-dev pkg-config libvirt-dev libvir
 TEST_PACKAGES := chromium openssh-server openssh-sftp-server xorriso libvirt-daemon libvirt-clients util-linux iproute2 \
 	debvm binutils gcc-mingw-w64-x86-64 wixl wine64 ovmf fdisk mtools systemd
 
-.PHONY: help setup run test check bench clean
+.PHONY: help setup run test soak check bench clean
 help:
 	@echo "make run    set up, and run the sample extension in a throwaway VM"
 	@echo "make test   set up, and run everything that tests"
 	@echo "make setup  their common first half; leaves the command at $(VMROLE)"
+	@echo "make soak   repeat what is rare: SOAK='--count 1000 --seed 7 -k killed'"
 	@echo "make check  ruff and mypy only"
 	@echo "make bench  measure, and write build/bench.json"
 
@@ -34,6 +35,9 @@ test: test-setup
 	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/machine $(PYTEST_ARGUMENTS)
 	$(VENV)/bin/pytest --durations 20 $(PYTEST_ARGUMENTS) tests/machine
 	$(VENV)/bin/pytest $(PYTEST_ARGUMENTS) scenarios
+
+soak: test-setup
+	$(VENV)/bin/pytest tests/soak $(SOAK)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

@@ -99,6 +99,12 @@ def inventory(state: Path) -> Inventory:
     return Inventory(processes, files, ports)
 
 
+def settled(state: Path, before: Inventory) -> None:
+    """Assert that the inventory is again what it was; the kernel may take its time to take a killed process away."""
+    Deadline(60).poll(lambda: True if inventory(state) == before else None)
+    assert inventory(state) == before
+
+
 def guests(state: Path) -> list[int]:
     """Pids of the QEMU processes of machines in ``state``."""
     found = []

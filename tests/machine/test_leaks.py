@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from tests.conftest import VMROLE, Inventory, guests, inventory, vmrole
+from tests.conftest import VMROLE, guests, inventory, settled, vmrole
 
 pytestmark = pytest.mark.vm
 
@@ -43,12 +43,6 @@ def until(log: Path, what: str, process: subprocess.Popen[bytes]) -> None:
         return True if events.exists() and what in events.read_text() else None
 
     assert Deadline(120).poll(seen, every=0.1), f"no {what!r} in {events.read_text()}"
-
-
-def settled(state: Path, before: Inventory) -> None:
-    """The inventory is again what it was; the kernel may take a moment to take a killed process away."""
-    Deadline(5).poll(lambda: True if inventory(state) == before else None)
-    assert inventory(state) == before
 
 
 def test_interrupted_while_the_machine_is_made(image: str, tmp_path: Path, state_folder: Path) -> None:
