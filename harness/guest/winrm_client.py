@@ -8,6 +8,8 @@ retries over a broken network, and errors that say who failed.
 from __future__ import annotations
 
 import contextlib
+import http.client
+import http.cookiejar
 import os
 import socket
 import struct
@@ -19,6 +21,7 @@ from typing import Any, ClassVar, TypeVar
 
 import requests
 import requests.adapters
+import spnego.exceptions
 import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
@@ -63,13 +66,19 @@ _UNREADABLE = (
     ValueError,
     AssertionError,
     LookupError,
+    PermissionError,
     struct.error,
+    spnego.exceptions.SpnegoError,
+    urllib3.exceptions.HTTPError,
 )
 """What the library's own reading of an answer that is none ends with."""
 _MOST_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer; Windows keeps to the client's limit, which is 150 KB."""
 _ROUNDS = 2.0
 """How many times as long as one answer the whole of a request may take."""
+_GRACE_SECONDS = 10.0
+"""Beyond the deadline, for what is under way."""
+_AGAIN_SECONDS = 0.2
 _TOO_MANY = {2150859173: "shells of one user", 2150859241: "commands of one shell"}
 
 
@@ -87,8 +96,12 @@ class Access:
     certificate: bytes | None = None
 
     @property
+    def origin(self) -> str:
+        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}/"
+
+    @property
     def url(self) -> str:
-        return f"{'https' if self.certificate else 'http'}://{self.host}:{self.port}/wsman"
+        return f"{self.origin}wsman"
 
 
 class ShellGoneError(Exception):
@@ -267,8 +280,10 @@ class Client:
             def cut() -> None:
                 late.set()
                 self._cut()
+                while not watchdog.finished.wait(_AGAIN_SECONDS):  # it may have been between two connections
+                    self._cut()
 
-            watchdog = threading.Timer(_ROUNDS * patience, cut)
+            watchdog = threading.Timer(min(_ROUNDS * patience, deadline.remaining + hold + _GRACE_SECONDS), cut)
             watchdog.daemon = True
             watchdog.start()
             try:
@@ -303,14 +318,17 @@ class Client:
         session = self._protocol.transport.build_session()
         session.trust_env = False
         session.headers["Accept-Encoding"] = "identity"
-        session.mount("https://" if self._fingerprint else "http://", _Adapter(self._fingerprint, self._opened))
+        # What a guest has us remember would grow with every answer.
+        session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=[]))
+        session.adapters.clear()
+        session.mount(self._access.origin, _Adapter(self._fingerprint, self._opened))
         if not self._access.certificate:
             self._protocol.transport.setup_encryption(session)
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
     """Accepts the certificate with one fingerprint (SHA-256), whoever signed it and whatever name it has, and answers
-    of bounded size. ``opened`` gets the connection that was made last."""
+    of bounded size that lead nowhere else. ``opened`` gets the connection that was made last."""
 
     def __init__(self, fingerprint: str | None, opened: list[_Connection | _PlainConnection]) -> None:
         self._pin = fingerprint
@@ -328,25 +346,43 @@ class _Adapter(requests.adapters.HTTPAdapter):
             "http": type("_PlainPool", (urllib3.connectionpool.HTTPConnectionPool,), {"ConnectionCls": plain}),
         }
 
-    def build_response(self, *arguments: Any) -> requests.Response:
-        response = super().build_response(*arguments)
-        response.__class__ = _Answer
-        return response
+    def build_response(self, request: requests.PreparedRequest, answer: Any) -> requests.Response:
+        if 300 <= answer.status < 400:
+            raise GuestError(
+                f"the guest's WinRM service leads elsewhere, where nobody goes (HTTP status {answer.status})"
+            )
+        # Nothing but identity was offered, and a few bytes of another one may unpack to any size.
+        if (coding := answer.headers.get("Content-Encoding", "identity")).strip().lower() != "identity":
+            raise GuestError(f"the guest's WinRM service answers in an encoding nobody asked for: {_shown(coding)}")
+        return super().build_response(request, answer)
 
 
-class _Answer(requests.Response):
-    """One that ends: the guest is untrusted."""
+class _Stream(socket.SocketIO):
+    """What one answer is read from, its head too: the guest is untrusted, and the library reads lines of any length."""
 
-    def iter_content(self, *arguments: Any, **options: Any) -> Iterator[Any]:
-        size = 0
-        for piece in super().iter_content(*arguments, **options):
-            size += len(piece)
-            if size > _MOST_ANSWER:
-                raise ValueError(f"it is longer than {_MOST_ANSWER >> 20} MiB")
-            yield piece
+    taken = 0
+
+    def readinto(self, buffer: Any) -> int | None:
+        count = super().readinto(buffer)
+        self.taken += count or 0
+        if self.taken > _MOST_ANSWER:
+            raise GuestError(
+                f"the guest's WinRM service gives an answer that is none: it is longer than {_MOST_ANSWER >> 20} MiB"
+            )
+        return count
+
+
+class _Answer(http.client.HTTPResponse):
+    """One that ends."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        # Its class, not another one around it: the library asks it for its socket.
+        self.fp.raw.__class__ = _Stream
 
 
 class _PlainConnection(urllib3.connection.HTTPConnection):
+    response_class = _Answer
     opened: ClassVar[list[Any]]
 
     def connect(self) -> None:
@@ -358,6 +394,7 @@ class _Connection(urllib3.connection.HTTPSConnection):
     """Tells one that was never made from one that broke: QEMU's network accepts a connection before the guest does, and
     closes it where nobody listens."""
 
+    response_class = _Answer
     opened: ClassVar[list[Any]]
 
     def connect(self) -> None:

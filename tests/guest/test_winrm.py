@@ -209,47 +209,6 @@ def test_nobody_there(native_windows: NativeWindows) -> None:
             nobody.connect(deadline=Deadline(1))
 
 
-@contextlib.contextmanager
-def talking(head: bytes, rest: bytes, *, every: float = 0.0) -> Iterator[int]:
-    """A service that answers every request with ``head`` and then ``rest`` over and over; its port."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def talk(client: socket.socket) -> None:
-            with contextlib.suppress(OSError), client:
-                client.recv(65536)
-                client.sendall(head)
-                while True:
-                    client.sendall(rest)
-                    time.sleep(every)
-
-        def accept() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    threading.Thread(target=talk, args=(listening.accept()[0],), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
-
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\n"
-
-
-def test_an_answer_without_an_end() -> None:
-    """Neither one that never ends, in its head or after it, nor one that is endless keeps us or our memory."""
-    for head in (b"HTTP/1.1 200 OK\r\nX: ", HEAD + b"Content-Length: 99999\r\n\r\n"):
-        with talking(head, b"x", every=0.2) as port:
-            began = time.monotonic()
-            with pytest.raises(GuestNotReadyError, match="did not answer within 1 s"):
-                WinRmGuest.connect("127.0.0.1", port, password="x", certificate=None, deadline=Deadline(1))
-            assert time.monotonic() - began < 20
-    with (
-        talking(HEAD + b"\r\n", b"x" * 65536) as port,
-        pytest.raises(GuestError, match="gives an answer that is none: it is longer than 4 MiB"),
-    ):
-        WinRmGuest.connect("127.0.0.1", port, password="x", certificate=None, deadline=Deadline(60))
-
-
 def _certificate(days: int) -> bytes:
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "other")])
