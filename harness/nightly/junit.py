@@ -15,7 +15,7 @@ from harness.report.text import printable
 _NO_XML = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAIL = 4000
 """Characters of a step's stream that are told."""
-_BAD = ("failed", "timed_out", "warned", "not_executable")
+_BAD = ("failed", "timed_out", "unknown", "interrupted", "warned", "not_executable")
 
 
 def write_junit(night: Night, path: Path, *, title: str) -> None:

@@ -33,7 +33,8 @@ _EVIDENCE_LINES = 12
 _EVIDENCE_LINE = 400
 _ALL_DETAILS = 60
 """So many streams of ordinary size are shown in whole."""
-_PROBLEMS = ("failed", "timed_out")
+_PROBLEMS = ("failed", "timed_out", "unknown", "interrupted")
+"""The worst first."""
 
 
 class HtmlReport:
@@ -119,22 +120,15 @@ def render(run: RunFolder, masker: Masker) -> str:
         console=console,
         files=_files(run.directory, masker),
         counts=_counts(result),
-        shown_outcome=shown_outcome,
         **facts,
     )
 
 
 def _counts(result: dict[str, Any]) -> list[tuple[str, int]]:
     """Outcome and number, the worst first."""
-    order = ("failed", "timed_out", "cut_off", "not_executable", "warned", "skipped", "succeeded", "not_applicable")
-    steps = [shown_outcome(step) for instance in result["instances"] for step in instance["steps"]]
+    order = (*_PROBLEMS, "not_executable", "warned", "skipped", "succeeded", "not_applicable")
+    steps = [str(step["outcome"]) for instance in result["instances"] for step in instance["steps"]]
     return [(outcome, steps.count(outcome)) for outcome in order if outcome in steps]
-
-
-def shown_outcome(step: dict[str, Any]) -> str:
-    """A step that failed without an exit code was cut off by what ended the run."""
-    cut = step["outcome"] == "failed" and step["exit_code"] is None
-    return "cut_off" if cut else str(step["outcome"])
 
 
 def _evidence(result: dict[str, Any], directory: Path, masker: Masker) -> Evidence | None:
@@ -144,9 +138,8 @@ def _evidence(result: dict[str, Any], directory: Path, masker: Masker) -> Eviden
         return None
     wanted = {"warnings": ("warned",), "incomplete": ("not_executable",)}.get(verdict, _PROBLEMS)
     steps = [step for instance in result["instances"] for step in instance["steps"]]
-    # One with an exit code failed by itself; one without was cut off.
     found = [(number, step) for number, step in enumerate(steps, 1) if step["outcome"] in wanted]
-    found.sort(key=lambda pair: pair[1]["exit_code"] is None and pair[1]["outcome"] != "timed_out")
+    found.sort(key=lambda pair: wanted.index(pair[1]["outcome"]))
     if found:
         number, step = found[0]
         source = "stderr" if step["stderr"].strip() else "stdout"

@@ -21,12 +21,13 @@ OUTCOMES = {
     "warned": ("!", "warned"),
     "failed": ("\u2715", "failed"),
     "timed_out": ("\u2715", "timed out"),
-    "cut_off": ("\u2715", "cut off"),
+    "interrupted": ("\u2715", "interrupted"),
+    "unknown": ("?", "unknown"),
     "skipped": ("\u2013", "skipped"),
     "not_applicable": ("\u2013", "not applicable"),
     "not_executable": ("?", "not executable"),
 }
-"""Sign and words for what became of a step; never colour alone. One that is cut off did not fail by itself."""
+"""Sign and words for what became of a step; never colour alone."""
 
 VERDICTS = {
     "succeeded": ("\u2713", "Succeeded"),

@@ -76,7 +76,7 @@ def step_lines(step: StepResult, shown: Shown) -> list[str]:
     took = f" after {duration(step.seconds)}" if step.seconds is not None else ""
     why = f": {shown.line(step.finding, 400)}" if step.finding else ""
     lines = [f"step {shown.line(step.id)} {str(step.outcome).replace('_', ' ')}{took}{code}{why}"]
-    if step.outcome in (Outcome.failed, Outcome.timed_out, Outcome.warned):
+    if step.outcome in (Outcome.failed, Outcome.timed_out, Outcome.warned, Outcome.unknown):
         for name, text in (("stdout", step.stdout), ("stderr", step.stderr)):
             end = shown.text(text).rstrip("\n").split("\n")[-_SHOWN_OUTPUT:]
             lines += [f"  {name}: {line}" for line in end if line]

@@ -27,6 +27,8 @@ _OUTCOMES: dict[Outcome, tuple[str, str]] = {
     Outcome.skipped: ("-", "dim"),
     Outcome.not_applicable: ("-", "dim"),
     Outcome.not_executable: ("?", "magenta"),
+    Outcome.interrupted: ("\u2717", "yellow"),
+    Outcome.unknown: ("?", "red"),
 }
 _VERDICTS: dict[Verdict, str] = {
     Verdict.succeeded: "bold green",

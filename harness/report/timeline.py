@@ -29,7 +29,7 @@ _STAIRS = 420.0
 _NAMED_MOST = 12
 _SLOWEST = 5
 """So many of the steps that went well are named among many."""
-_LOUD = ("failed", "timed_out", "warned")
+_LOUD = ("failed", "timed_out", "warned", "interrupted", "unknown")
 _NAME_LINE = 15.0
 _LONGEST_NAME = 48
 _SMALLEST = 0.3

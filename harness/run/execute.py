@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from harness.deadline import Deadline
-from harness.errors import VmRoleError
+from harness.errors import GuestError, GuestLostError, VmRoleError
 from harness.guest.protocol import Guest
 from harness.plan import Plan, Step
 from harness.run.events import EventBus, StepFinished, StepStarted
@@ -21,6 +22,10 @@ _MOST_RUNS = 5
 _REBOOT_SECONDS = 300.0
 
 
+Again = Callable[[Step, Guest], Guest | None]
+"""Gives the guest as it was before a step whose answer was lost; None where that cannot be."""
+
+
 def execute(
     plan: Plan,
     executor: Executor,
@@ -30,97 +35,153 @@ def execute(
     deadline: Deadline,
     mask: Mask,
     before: Callable[[Step], None] = lambda _step: None,
+    again: Again = lambda _step, _guest: None,
     start: str | None = None,
 ) -> bool:
     """Run every step of ``plan``; whether all of them may be followed by more.
 
     ``mask`` takes the secrets out of a stream before anything is cut from it. ``before`` is called before each step
-    that is going to be run. With ``start`` the steps before the one of that id have been run, and are ``skipped``.
+    that is going to be run. ``again`` is called when the answer of a step was lost, and the step is run once more in
+    the guest that it gives. With ``start`` the steps before the one of that id have been run, and are ``skipped``.
     After a step that failed the deployment the others are ``skipped``. Steps of another operating system are
     ``not_applicable`` and change nothing. After one that cannot be executed here the run goes on, and what follows is
-    marked as ``after_unexecuted``.
+    marked as ``after_unexecuted``. Raises GuestError when what became of a step is not known.
     """
+    execution = _Execution(executor, guest, bus, deadline, mask, again)
     over: str | None = None
     error: BaseException | None = None
-    unexecuted = False
     done_before = start is not None
     for step in plan.steps:
         done_before = done_before and step.id != start
         if not step.applicable:
-            _never_started(step, Outcome.not_applicable, f"a step for {step.os}", bus)
+            execution.not_started(step, Outcome.not_applicable, f"a step for {step.os}")
         elif done_before:
-            _never_started(step, Outcome.skipped, "it ran before the checkpoint that this run goes on from", bus)
+            execution.not_started(step, Outcome.skipped, "it ran before the checkpoint that this run goes on from")
         elif over:
-            _never_started(step, Outcome.skipped, over, bus, after_unexecuted=unexecuted)
+            execution.not_started(step, Outcome.skipped, over)
         elif why_not := executor.why_not(step):
-            _never_started(step, Outcome.not_executable, why_not, bus, after_unexecuted=unexecuted)
-            unexecuted = True
+            execution.not_started(step, Outcome.not_executable, why_not)
+            execution.unexecuted = True
         else:
             try:
+                execution.current = step
                 before(step)
-                outcome = _run(step, executor, guest, bus, deadline, mask, after_unexecuted=unexecuted)
-                unexecuted = unexecuted or outcome is Outcome.not_executable
+                outcome = execution.run(step)
                 if outcome in (Outcome.failed, Outcome.timed_out):
                     over = f"step {step.id} failed the deployment"
-            except (VmRoleError, KeyboardInterrupt) as caught:
-                # The result still has every step: this one cut off, those after it skipped.
+            except (Exception, KeyboardInterrupt) as caught:
+                # The result still has every step: this one interrupted, those after it skipped.
                 error, over = caught, f"the run ended in step {step.id}"
-                why = caught.message if isinstance(caught, VmRoleError) else "the run was interrupted while it ran"
-                _never_started(step, Outcome.failed, why, bus, after_unexecuted=unexecuted)
+                execution.end(caught)
     if error:
         raise error
     return over is None
 
 
-def _never_started(step: Step, outcome: Outcome, why: str, bus: EventBus, *, after_unexecuted: bool = False) -> None:
-    result = StepResult(
-        step.id, step.name, step.kind, outcome, step.command, after_unexecuted=after_unexecuted, finding=why
-    )
-    bus.emit(StepFinished(step=result))
+@dataclass(slots=True)
+class _Execution:
+    """The steps of one run. ``current`` is the one that has begun and of which no end was told yet."""
+
+    executor: Executor
+    guest: Guest
+    bus: EventBus
+    deadline: Deadline
+    mask: Mask
+    again: Again
+    current: Step | None = None
+    unexecuted: bool = False
+    """Whether a step before could not be executed here."""
+
+    def not_started(self, step: Step, outcome: Outcome, why: str) -> None:
+        unexecuted = self.unexecuted and outcome is not Outcome.not_applicable
+        self._tell(step, Done(outcome, finding=why), after_unexecuted=unexecuted)
+
+    def end(self, error: BaseException) -> None:
+        """Tell of the step that ``error`` ended, if one was running."""
+        if self.current is None:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            why = "the run was interrupted while it ran"
+        else:
+            why = error.message if isinstance(error, VmRoleError) else f"the harness failed while it ran: {error!r}"
+        self._tell(self.current, Done(Outcome.interrupted, finding=why), after_unexecuted=self.unexecuted)
+
+    def run(self, step: Step) -> Outcome:
+        """One step with the restarts that it asks for."""
+        for runs in range(1, _MOST_RUNS + 1):
+            self.current = step
+            self.bus.emit(
+                StepStarted(id=step.id, name=step.name, kind=step.kind, command=step.command, limit=step.timeout)
+            )
+            started = utc_now()
+            done = self._answered(step)
+            if done.rerun and runs == _MOST_RUNS:
+                said = f"it asked for a restart and to be run again {_MOST_RUNS} times"
+                done = Done(Outcome.failed, done.result, said)
+            self._tell(step, done, started, after_unexecuted=self.unexecuted)
+            self.unexecuted = self.unexecuted or done.outcome is Outcome.not_executable
+            if done.outcome is Outcome.unknown:
+                raise GuestError(f"what became of step {step.id} is not known: {done.finding}")
+            if done.reboot:
+                with self.bus.phase("reboot", awaits="the guest to come back", limit=_REBOOT_SECONDS):
+                    self.guest.reboot(deadline=self.deadline.within(_REBOOT_SECONDS))
+            if not done.rerun:
+                break
+        return done.outcome
+
+    def _answered(self, step: Step) -> Done:
+        """What became of ``step``: of one whose answer was lost the answer of another try from its checkpoint."""
+        first, lost = self._try(step)
+        if first.outcome is not Outcome.unknown:
+            return first
+        guest = self.again(step, self.guest)
+        if guest is None:
+            if lost:
+                raise lost
+            return first
+        self.guest = guest
+        second, lost = self._try(step)
+        if lost:
+            second = Done(Outcome.unknown, finding=lost.message)
+        return _agreed(first, second)
+
+    def _try(self, step: Step) -> tuple[Done, GuestLostError | None]:
+        try:
+            return self.executor.run(step, self.guest, deadline=self.deadline), None
+        except GuestLostError as error:
+            return Done(Outcome.unknown, finding=error.message), error
+
+    def _tell(self, step: Step, done: Done, started: datetime | None = None, *, after_unexecuted: bool) -> None:
+        self.current = None
+        result = done.result
+        stdout, stderr = (self.mask(result.stdout), self.mask(result.stderr)) if result else (b"", b"")
+        told = StepResult(
+            id=step.id,
+            name=step.name,
+            kind=step.kind,
+            outcome=done.outcome,
+            command=step.command,
+            exit_code=result.exit_code if result else None,
+            stdout=text_of(stdout),
+            stderr=text_of(stderr),
+            started=started,
+            seconds=result.seconds if result else None,
+            after_unexecuted=after_unexecuted,
+            finding=done.finding,
+        )
+        self.bus.emit(StepFinished(step=told, stdout=stdout, stderr=stderr))
 
 
-def _run(
-    step: Step,
-    executor: Executor,
-    guest: Guest,
-    bus: EventBus,
-    deadline: Deadline,
-    mask: Mask,
-    *,
-    after_unexecuted: bool,
-) -> Outcome:
-    """One step with the restarts that it asks for."""
-    for runs in range(1, _MOST_RUNS + 1):
-        bus.emit(StepStarted(id=step.id, name=step.name, kind=step.kind, command=step.command, limit=step.timeout))
-        started = utc_now()
-        done = executor.run(step, guest, deadline=deadline)
-        if done.rerun and runs == _MOST_RUNS:
-            said = f"it asked for a restart and to be run again {_MOST_RUNS} times"
-            done = Done(Outcome.failed, done.result, said)
-        _finished(step, done, started, bus, mask, after_unexecuted=after_unexecuted)
-        if done.reboot:
-            with bus.phase("reboot", awaits="the guest to come back", limit=_REBOOT_SECONDS):
-                guest.reboot(deadline=deadline.within(_REBOOT_SECONDS))
-        if not done.rerun:
-            break
-    return done.outcome
-
-
-def _finished(step: Step, done: Done, started: datetime, bus: EventBus, mask: Mask, *, after_unexecuted: bool) -> None:
-    result = done.result
-    stdout, stderr = (mask(result.stdout), mask(result.stderr)) if result else (b"", b"")
-    told = StepResult(
-        id=step.id,
-        name=step.name,
-        kind=step.kind,
-        outcome=done.outcome,
-        command=step.command,
-        exit_code=result.exit_code if result else None,
-        stdout=text_of(stdout),
-        stderr=text_of(stderr),
-        started=started,
-        seconds=result.seconds if result else None,
-        after_unexecuted=after_unexecuted,
-        finding=done.finding,
-    )
-    bus.emit(StepFinished(step=told, stdout=stdout, stderr=stderr))
+def _agreed(first: Done, second: Done) -> Done:
+    """The ``second`` answer of a step whose ``first`` was lost, unless the two contradict each other."""
+    if second.outcome is Outcome.unknown:
+        finding = f"its answer was lost twice, the second time from the checkpoint before it: {second.finding}"
+        return replace(second, finding=finding)
+    known = first.result.exit_code if first.result else None
+    code = second.result.exit_code if second.result else None
+    if known is not None and known != code:
+        ended = "it did not end" if code is None else f"exit code {code}"
+        finding = f"two answers from the same checkpoint differ: exit code {known}, then {ended}"
+        return replace(second, outcome=Outcome.unknown, finding=finding, reboot=False, rerun=False)
+    said = f"this is its second answer: it was run again from the checkpoint before it, as {first.finding}"
+    return replace(second, finding=f"{second.finding}; {said}" if second.finding else said)

@@ -86,9 +86,12 @@ class Recorder:
                     )
                 )
             case events.StepStarted():
-                # Until it has finished it counts as failed without an exit code, which is what an error leaves behind.
-                running = StepResult(event.id, event.name, event.kind, Outcome.failed, event.command, started=event.at)
-                self._step(event.instance, running)
+                # Until it has finished: whatever ends the run now, a crash of this process too, interrupts it.
+                outcome = Outcome.interrupted
+                self._step(
+                    event.instance,
+                    StepResult(event.id, event.name, event.kind, outcome, event.command, started=event.at),
+                )
             case events.StepFinished():
                 self._step(event.instance, event.step)
             case events.RunFinished():

@@ -32,6 +32,10 @@ class Outcome(StrEnum):
     skipped = "skipped"
     not_applicable = "not_applicable"
     not_executable = "not_executable"
+    interrupted = "interrupted"
+    """Guest, host, harness or the user ended it."""
+    unknown = "unknown"
+    """What became of it was not learnt: its answer was lost, or two answers from the same checkpoint differ."""
 
 
 class Verdict(StrEnum):
@@ -235,8 +239,7 @@ def conclude(
     """The verdict of a run, its blame, one sentence, and the exit code of the contracts.
 
     ``error`` is what ended it early, ``warnings`` are those that are not of steps, ``signum`` is the signal that
-    interrupted it. Interrupted goes before failed, then error, incomplete, warnings, succeeded. A step that was cut
-    off by an error (``failed`` without an exit code) is that error's, not the extension's.
+    interrupted it. Interrupted goes before failed, then error, incomplete, warnings, succeeded.
     """
     if signum is not None or isinstance(error, KeyboardInterrupt):
         number = signum or signal.SIGINT
@@ -245,12 +248,12 @@ def conclude(
         )
     steps = [step for instance in instances for step in instance.steps]
     broken = [step for step in steps if step.outcome in (Outcome.failed, Outcome.timed_out)]
-    proven = [step for step in broken if step.exit_code is not None or step.outcome is Outcome.timed_out]
-    if proven or (broken and error is None):
-        first = (proven or broken)[0]
-        return Conclusion(Verdict.failed, "extension", _what_failed(first), 1)
+    if broken:
+        return Conclusion(Verdict.failed, "extension", _what_failed(broken[0]), 1)
     if error is not None:
         return _from_error(error)
+    if lost := [step for step in steps if step.outcome in (Outcome.interrupted, Outcome.unknown)]:
+        return Conclusion(Verdict.error, "guest", _what_failed(lost[0]), 3)
     unexecuted = [step for step in steps if step.outcome is Outcome.not_executable]
     warned = [step for step in steps if step.outcome is Outcome.warned]
     unlike = [seen for instance in instances for seen in instance.specialization if not seen.ok and seen.provable]
@@ -281,6 +284,10 @@ def _from_error(error: BaseException) -> Conclusion:
 def _what_failed(step: StepResult) -> str:
     if step.outcome is Outcome.timed_out:
         what = f"step {step.id} was stopped at its time-out"
+    elif step.outcome is Outcome.interrupted:
+        what = f"step {step.id} was interrupted"
+    elif step.outcome is Outcome.unknown:
+        what = f"what became of step {step.id} is not known"
     elif step.exit_code is None:
         what = f"step {step.id} failed"
     else:

@@ -37,7 +37,7 @@ _COLLECT_SECONDS = 90.0
 
 _FINDINGS_TOLD = 10
 
-_WRONG = (Outcome.failed, Outcome.timed_out, Outcome.warned)
+_WRONG = (Outcome.failed, Outcome.timed_out, Outcome.unknown, Outcome.interrupted, Outcome.warned)
 """Outcomes of steps that somebody wants to look into."""
 
 _RETURN_SECONDS = 60.0

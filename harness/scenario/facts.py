@@ -18,7 +18,9 @@ from harness.run.result import Outcome, StepResult
 from harness.run.runner import Role
 from harness.scenario.role import ScenarioRole
 
-_WRONG = (Outcome.failed, Outcome.timed_out, Outcome.not_executable, Outcome.warned)
+_WRONG = (
+    Outcome.failed, Outcome.timed_out, Outcome.unknown, Outcome.interrupted, Outcome.not_executable, Outcome.warned
+)  # fmt: skip
 """The worst first."""
 _WARNINGS = 5
 _GIT_SECONDS = 10.0

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from harness.errors import ExtensionError, GuestError, HostError, PackageError, UsageError
+from harness.errors import ExtensionError, GuestError, HarnessError, HostError, PackageError, UsageError
 from harness.machine.protocol import Accelerator
 from harness.run import events
 from harness.run.events import EventBus
@@ -115,7 +115,7 @@ def test_a_run_that_never_got_anywhere_has_every_key() -> None:
 
 
 OK, WARNED, FAILED = step("succeeded"), step("warned", 3), step("failed", 5)
-UNEXECUTED, CUT = step("not_executable", None), step("failed", None)
+UNEXECUTED, CUT, UNKNOWN = step("not_executable", None), step("interrupted", None), step("unknown", None)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,11 @@ UNEXECUTED, CUT = step("not_executable", None), step("failed", None)
         ([UNEXECUTED, WARNED], {"allow_unexecuted": True, "strict": True}, "incomplete", None, 1),
         ([OK, FAILED, UNEXECUTED], {"allow_unexecuted": True}, "failed", "extension", 1),
         ([step("timed_out", None)], {}, "failed", "extension", 1),
-        ([CUT], {}, "failed", "extension", 1),
+        ([step("failed", None)], {}, "failed", "extension", 1),
+        ([step("failed", None)], {"error": GuestError("g")}, "failed", "extension", 1),
+        ([CUT], {}, "error", "guest", 3),
+        ([UNKNOWN, WARNED], {"allow_unexecuted": True}, "error", "guest", 3),
+        ([OK, UNKNOWN], {"error": HarnessError("h")}, "error", "harness", 3),
         ([OK], {"error": GuestError("g")}, "error", "guest", 3),
         ([CUT], {"error": GuestError("g")}, "error", "guest", 3),
         ([FAILED, CUT], {"error": GuestError("g")}, "failed", "extension", 1),

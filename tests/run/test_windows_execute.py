@@ -85,7 +85,11 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
     payload = native_windows.drive / "ProgramData/VMRole/Payload"
 
     def start(
-        source: Path | dict[str, Any], *parameters: str, cannot: tuple[str, ...] = (), event: Event = "deploy"
+        source: Path | dict[str, Any],
+        *parameters: str,
+        cannot: tuple[str, ...] = (),
+        event: Event = "deploy",
+        seconds: float = 120,
     ) -> Ran:
         if isinstance(source, dict):
             document = tmp_path / "x.resext"
@@ -103,7 +107,7 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
         bus.subscribe(ran)
         executor = WindowsExecutor(True, frozenset(cannot))
         executor.prepare(plan, guest, bus, deadline=Deadline(60))
-        execute(plan, executor, guest, bus, deadline=Deadline(120), mask=lambda data: data)
+        execute(plan, executor, guest, bus, deadline=Deadline(seconds), mask=lambda data: data)
         return ran
 
     return start
@@ -469,7 +473,8 @@ def test_a_hundred_megabytes(run: Run, native_windows: NativeWindows) -> None:
         "for (int i = 0; i < 1600; i++) { fwrite(a, 1, sizeof a, stdout); fwrite(a, 1, sizeof a, stderr); } "
         "return 5; }",
     )
-    ran = run(scripts(script(1, "C:\\much.exe", MaxOutputSize="20971520", ErrorPolicy="WarnAndContinueOnMatch")))
+    ran = run(scripts(script(1, "C:\\much.exe", MaxOutputSize="20971520", ErrorPolicy="WarnAndContinueOnMatch",
+                             TimeoutInSeconds=600)), seconds=600)  # fmt: skip
     step = ran.steps["preinstall-1"]
     assert (str(step.outcome), step.exit_code) == ("warned", 5)
     assert "exit code 5 matches" in (step.finding or "") and "longer than is kept" in (step.finding or "")

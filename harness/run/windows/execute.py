@@ -33,6 +33,7 @@ _RETURN_SECONDS = 150.0
 _SYSTEM = frozenset({"nt authority\\system", "system", "localsystem", ".\\localsystem"})
 """Names of the account that a step without a credential runs as anyway."""
 _RESTARTED = "the guest restarted while it ran, which ended it; a reboot exit code or AlwaysReboot does that in order"
+_LOST = "the end of what it said was lost on its way from the guest"
 _SERVICES = re.compile(r"(nt authority\\)?(network|local) ?service", re.IGNORECASE)
 """Accounts that only the service manager logs on."""
 
@@ -53,6 +54,18 @@ _PLACES: Mapping[str, tuple[str, ...]] = {
 _UNSTARTABLE = {2: "there is no such program", 3: "there is no such program", 5: "the guest denies access to it",
                 193: "it is no program that Windows can start", 216: "it is a program for another processor",
                 740: "it asks for more rights than the administrator has"}  # fmt: skip
+
+
+_UNAVAILABLE = 9150
+"""Exit code of the stand-in guest's programs that only say that it has none (images/windows-stand-in/tools/tool.h)."""
+_ENDED_EARLY = 1359
+"""What Wine gives when a process ended before it began: nothing of the program was executed."""
+
+
+_UNAVAILABLE = 9150
+"""Exit code of the stand-in's programs that only say that it has none (images/windows-stand-in/tools/tool.h)."""
+_ENDED_EARLY = 1359
+"""What Wine gives for a process that ended before it began: nothing of the program was executed."""
 
 
 @dataclass(slots=True)
@@ -153,8 +166,7 @@ class WindowsExecutor:
 
     def _judge(self, step: Step, done: GuestResult, stderr: bytes, ending: Ending) -> Done:
         out, err = decode(done.stdout), without_clixml(decode(stderr))
-        # Of a lost end the service still knows the exit code.
-        ended = ending.exit_code if ending.told else done.exit_code
+        ended = ending.exit_code
         code = None if ending.timed_out else ended
         result = GuestResult(code, out.encode(), err.encode(), done.seconds, ending.timed_out, ending.cut)
         for file in ending.new_files:
@@ -167,6 +179,16 @@ class WindowsExecutor:
             names = ", ".join(ending.unavailable[:5])
             said = f"it used {names}, which the stand-in guest does not have"
             return Done(Outcome.not_executable, result, said)
+        # Of a lost end the service still knows the exit code.
+        if self.stand_in and _UNAVAILABLE in (ended, done.exit_code):
+            said = "it used a program that the stand-in guest does not have; its name was lost"
+            return Done(Outcome.not_executable, result, said)
+        if not ending.is_whole(len(done.stdout), len(stderr)):
+            return Done(Outcome.unknown, result, _LOST)
+        if self.stand_in and ended == _UNAVAILABLE:
+            # Its name is in what was lost.
+            said = "it used a program that the stand-in guest does not have"
+            return Done(Outcome.not_executable, result, said)
         if ended is None:
             return self._never_ran(step, result, ending)
         assert step.policy is not None
@@ -176,8 +198,6 @@ class WindowsExecutor:
             reasons[:1] = [f"it was stopped at its time-out of {step.timeout:g} s"]
         if self.supplied and _is_powershell(step.executable):
             reasons.append("it ran in the PowerShell that was supplied for this image, on Wine")
-        if not ending.told:
-            reasons.append("some of its output was lost when the connection broke")
         if ending.cut:
             reasons.append("its output was longer than is kept")
         if ending.disk_full:
@@ -191,6 +211,11 @@ class WindowsExecutor:
         """A program that could not be started: the author's mistake, but for what only this guest lacks."""
         if ending.bits == 32 and self.stand_in:
             return Done(Outcome.not_executable, result, "it is a 32-bit program, which the stand-in guest cannot start")
+        if ending.unstartable == _ENDED_EARLY and self.stand_in:
+            return Done(Outcome.not_executable, result, "Wine's process for it ended before it began, time and again")
+        if ending.unstartable == _ENDED_EARLY and self.stand_in:
+            said = "Wine ended its process before it began, time and again"
+            return Done(Outcome.not_executable, result, said)
         if ending.no_folder:
             what = f"there is no folder {step.working_directory_shown or step.working_directory}"
         elif ending.unstartable is not None:

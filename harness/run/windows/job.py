@@ -101,6 +101,12 @@ class Ending:
     unavailable: tuple[str, ...] = ()
     """Programs of the stand-in guest that said that they are not available there."""
     new_files: tuple[str, ...] = ()
+    forwarded: tuple[int, int] | None = None
+    """Bytes of standard output and standard error that were sent, told last of all; None where the telling was cut."""
+
+    def is_whole(self, out: int, err: int) -> bool:
+        """Whether all arrived, where ``out`` and ``err`` bytes of the program's own streams did."""
+        return self.forwarded is not None and out >= self.forwarded[0] and err >= self.forwarded[1]
 
 
 def read_ending(nonce: str, stderr: bytes) -> tuple[bytes, Ending]:
@@ -120,6 +126,7 @@ def read_ending(nonce: str, stderr: bytes) -> tuple[bytes, Ending]:
         value = facts.get(key, [""])[0]
         return int(value) & 0xFFFFFFFF if re.fullmatch(r"-?[0-9]{1,11}", value) else None
 
+    end = re.fullmatch(r"([0-9]{1,18}) ([0-9]{1,18})", facts.get("end", [""])[0])
     ending = Ending(
         told=True,
         failed=facts.get("failed", [""])[0],
@@ -132,6 +139,7 @@ def read_ending(nonce: str, stderr: bytes) -> tuple[bytes, Ending]:
         bits=number("bits") or 64,
         unavailable=tuple(dict.fromkeys(facts.get("unavailable", ()))),
         new_files=tuple(facts.get("new", ())),
+        forwarded=(int(end[1]), int(end[2])) if end else None,
     )
     # The line break before it is the helper's.
     return (own[:-1] if own.endswith(b"\n") and "exit" in facts else own), ending

@@ -20,15 +20,16 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "mark.h"
+
 #define BEGUN L"C:\\ProgramData\\VMRole\\begun"
 #define LOG L"C:\\Windows\\vmrole-unavailable.log"
 #define MOST_TOLD 20
 #define MOST_WATCHED 5000
 #define DRAIN_MS 1000
 #define STILL_MS 250
-#define PIECE 32768
-#define OWN (4 * PIECE) // bytes: more than a program that ended can have left in its pipes and with their readers
 #define KILL_MS 10000
+#define ATTEMPTS 6
 
 struct text {
     char *data;
@@ -92,6 +93,10 @@ static void fail(const char *what, const wchar_t *with, DWORD code)
     else
         snprintf(line, sizeof line, "%.300s%s%.120s\n", name, *name ? " " : "", what);
     put(err, line, strlen(line));
+    if (*nonce) {
+        put(err, nonce, strlen(nonce));
+        put(err, " end=0 0\n", 9);
+    }
     ExitProcess(1);
 }
 
@@ -244,13 +249,15 @@ static struct job read_job(void)
 
 static void tell(const char *key, const char *value)
 {
-    put(err, nonce, strlen(nonce));
-    put(err, " ", 1);
-    put(err, key, strlen(key));
-    put(err, "=", 1);
-    for (const char *at = value; *at; at++)
-        put(err, *at == '\n' || *at == '\r' ? " " : at, 1);
-    put(err, "\n", 1);
+    // In one piece: every write is a turn of its own between this and whoever reads.
+    char *line = need(malloc(strlen(nonce) + strlen(key) + strlen(value) + 4));
+    size_t size = (size_t)sprintf(line, "%s %s=%s", nonce, key, value);
+    for (char *at = line; *at; at++)
+        if (*at == '\n' || *at == '\r')
+            *at = ' ';
+    line[size++] = '\n';
+    put(err, line, size);
+    free(line);
 }
 
 static void tell_number(const char *key, unsigned long value)
@@ -260,12 +267,22 @@ static void tell_number(const char *key, unsigned long value)
     tell(key, text);
 }
 
+// The last line: who does not see it did not get all. How much of both streams was forwarded tells what is missing
+// in between.
+static void tell_end(uint64_t of_out, uint64_t of_err)
+{
+    char text[48];
+    snprintf(text, sizeof text, "%llu %llu", (unsigned long long)of_out, (unsigned long long)of_err);
+    tell("end", text);
+}
+
 struct stream {
     HANDLE from, to, file;
-    uint64_t most, most_kept;
+    struct mark mark;
+    uint64_t most, most_kept, forwarded;
     bool cut, full;
     SRWLOCK forwarding;
-    volatile LONG moved, busy; // bytes, which wrap; whether what was read is on its way, which may take long
+    volatile LONG moved; // bytes, which wrap
 };
 
 static DWORD within(uint64_t *most, DWORD size)
@@ -275,46 +292,50 @@ static DWORD within(uint64_t *most, DWORD size)
     return part;
 }
 
+// What is beyond the caps is read, so that the program can go on, and dropped.
+static BOOL give(void *to, const char *data, DWORD size)
+{
+    struct stream *stream = to;
+    DWORD part = within(&stream->most, size), kept = within(&stream->most_kept, size);
+    stream->cut |= part < size;
+    if (stream->file && kept && !put(stream->file, data, kept)) {
+        stream->full = true;
+        CloseHandle(stream->file);
+        stream->file = NULL;
+    }
+    AcquireSRWLockExclusive(&stream->forwarding);
+    stream->forwarded += part;
+    if (part)
+        put(stream->to, data, part);
+    ReleaseSRWLockExclusive(&stream->forwarding);
+    InterlockedExchangeAdd(&stream->moved, (LONG)size);
+    return TRUE;
+}
+
 static DWORD WINAPI forward(void *argument)
 {
     struct stream *stream = argument;
-    char *data = need(malloc(PIECE));
-    DWORD got;
-    // What is beyond the caps is read, so that the program can go on, and dropped.
-    while (ReadFile(stream->from, data, PIECE, &got, NULL) && got) {
-        InterlockedExchange(&stream->busy, 1);
-        DWORD part = within(&stream->most, got), kept = within(&stream->most_kept, got);
-        stream->cut |= part < got;
-        if (stream->file && kept && !put(stream->file, data, kept)) {
-            stream->full = true;
-            CloseHandle(stream->file);
-            stream->file = NULL;
-        }
-        AcquireSRWLockExclusive(&stream->forwarding);
-        if (part)
-            put(stream->to, data, part);
-        ReleaseSRWLockExclusive(&stream->forwarding);
-        InterlockedExchangeAdd(&stream->moved, (LONG)got);
-        InterlockedExchange(&stream->busy, 0);
-    }
+    read_marked(&stream->mark, stream->from, give, stream);
     return 0;
 }
 
-// Waits for the end of the streams, which what the program left running may hold open: then not for long, but for all
-// that is the program's own, however slow the client is.
+// Waits for all that the program wrote itself, however slow the processor or the client is, and for the end of the
+// streams, which what it left running may hold open: for that not long.
 static void drain(struct stream *streams, const HANDLE *readers)
 {
-    LONG first[2] = {streams[0].moved, streams[1].moved}, seen[2] = {first[0], first[1]};
+    for (int i = 0; i < 2; i++)
+        write_mark(&streams[i].mark);
+    for (int i = 0; i < 2; i++)
+        WaitForSingleObject(streams[i].mark.passed, INFINITE);
+    LONG seen[2] = {streams[0].moved, streams[1].moved};
     DWORD begun = GetTickCount(), last[2] = {begun - STILL_MS, begun - STILL_MS}, now = begun;
     while (WaitForMultipleObjects(2, readers, TRUE, 10) == WAIT_TIMEOUT) {
         now = GetTickCount();
-        for (int i = 0; i < 2; i++) {
-            if (streams[i].busy && (DWORD)streams[i].moved - (DWORD)first[i] < OWN)
-                begun = now;
-            if (seen[i] != streams[i].moved || streams[i].busy)
+        for (int i = 0; i < 2; i++)
+            if (seen[i] != streams[i].moved) {
                 last[i] = now;
-            seen[i] = streams[i].moved;
-        }
+                seen[i] = streams[i].moved;
+            }
         if (now - begun < DRAIN_MS)
             continue;
         for (int i = 0; i < 2; i++)
@@ -475,6 +496,8 @@ static HANDLE output_of(const struct job *job, struct stream *stream, HANDLE to,
     stream->most = job->most;
     stream->most_kept = job->most_kept;
     stream->file = path ? new_file(expanded(path)) : NULL;
+    if (!make_mark(&stream->mark, write_end))
+        fail("no mark can be made", NULL, GetLastError());
     return write_end;
 }
 
@@ -504,11 +527,16 @@ static BOOL create(const struct job *job, wchar_t *line, DWORD flags, STARTUPINF
         return CreateProcessWithLogonW(name, domain, job->password ? job->password : L"", LOGON_WITH_PROFILE, NULL, line,
                                        flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, block, NULL, start, process);
     }
-    if (CreateProcessW(NULL, line, NULL, NULL, TRUE, flags, NULL, NULL, start, process))
-        return TRUE;
-    // The group of the remote shell does not let its processes go.
-    return GetLastError() == ERROR_ACCESS_DENIED && CreateProcessW(NULL, line, NULL, NULL, TRUE,
-               flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, NULL, NULL, start, process);
+    // The group of the remote shell does not let its processes go: then with it. Wine's internal error is a process that
+    // ended before it began: nothing of the program was executed, and it may be started again.
+    for (int attempt = 1;; attempt++) {
+        if (CreateProcessW(NULL, line, NULL, NULL, TRUE, flags, NULL, NULL, start, process))
+            return TRUE;
+        if (GetLastError() == ERROR_ACCESS_DENIED && flags & CREATE_BREAKAWAY_FROM_JOB)
+            flags &= ~(DWORD)CREATE_BREAKAWAY_FROM_JOB;
+        else if (GetLastError() != ERROR_INTERNAL_ERROR || attempt >= ATTEMPTS)
+            return FALSE;
+    }
 }
 
 static void write_script(const struct job *job)
@@ -547,6 +575,7 @@ static int run(void)
         // Also where a program without a path is looked for.
         if (!SetCurrentDirectoryW(folder)) {
             tell_number("no-folder", GetLastError());
+            tell_end(0, 0);
             return 1;
         }
     }
@@ -585,14 +614,13 @@ static int run(void)
             tell("bits", "32");
         tell_number("unstartable", why);
         tell_unavailable(log);
+        tell_end(0, 0);
         if (job.script)
             DeleteFileW(job.script);
         return 1;
     }
     AssignProcessToJobObject(group, process.hProcess);
-    CloseHandle(start.hStdInput);
-    CloseHandle(start.hStdOutput);
-    CloseHandle(start.hStdError);
+    CloseHandle(start.hStdInput); // the other two are for the marks
     HANDLE readers[2] = {CreateThread(NULL, 0, forward, &streams[0], 0, NULL),
                          CreateThread(NULL, 0, forward, &streams[1], 0, NULL)};
     if (feeding.to) {
@@ -616,6 +644,7 @@ static int run(void)
     if (job.script)
         DeleteFileW(job.script);
     // What is left running says nothing in between; it is over with this process.
+    AcquireSRWLockExclusive(&streams[0].forwarding);
     AcquireSRWLockExclusive(&streams[1].forwarding);
     put(err, "\n", 1);
     tell_number("exit", code);
@@ -636,6 +665,7 @@ static int run(void)
         tell("new", utf8(after.items[i]));
         told++;
     }
+    tell_end(streams[0].forwarded, streams[1].forwarded);
     ExitProcess(code);
 }
 

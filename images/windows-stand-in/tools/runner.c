@@ -21,6 +21,8 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "../../windows-components/run/mark.h"
+
 enum frame_type {
 	FRAME_STDIN = 1, /* none is the end */
 	FRAME_TERMINATE = 2,
@@ -34,10 +36,10 @@ enum frame_type {
 enum {
 	TOKEN_SIZE = 32,
 	MOST_TEXT = 2 << 20,
-	CHUNK = 32 * 1024,
+	PIPE_SIZE = 32 * 1024,
 	SILENCE_MS = 250, /* what a command left running may hold its output open: so long it is listened to */
 	PATIENCE_MS = 1000,
-	OWN = 4 * CHUNK, /* bytes: more than a command that ended can have left in its pipes and with their readers */
+	ATTEMPTS = 6,
 	TERMINATED = 1067, /* ERROR_PROCESS_ABORTED */
 };
 
@@ -53,17 +55,18 @@ struct command {
 	HANDLE process, job;
 	HANDLE in, out, err; /* our ends of its pipes */
 	HANDLE readers[2];
+	struct mark marks[2]; /* of its output */
 	struct input *first, **last; /* what standard input is still to be given */
 	BOOL by_line;                /* how it is given */
 	HANDLE queued;
 	volatile LONG moved; /* counts bytes of output, and wraps */
-	volatile LONG busy;  /* readers that are sending, which the client may hold up for as long as it likes */
 	volatile LONG users; /* threads that still use this */
 };
 
 struct reader {
 	struct command *command;
 	HANDLE pipe;
+	struct mark *mark;
 	enum frame_type type;
 };
 
@@ -77,8 +80,10 @@ static void release(struct command *command)
 		next = input->next;
 		free(input);
 	}
-	HANDLE handles[] = {command->process, command->job,        command->in,         command->out,
-			    command->err,     command->readers[0], command->readers[1], command->queued};
+	HANDLE handles[] = {command->process,     command->job,         command->in,
+			    command->out,         command->err,         command->queued,
+			    command->readers[0],  command->marks[0].to, command->marks[0].passed,
+			    command->readers[1],  command->marks[1].to, command->marks[1].passed};
 	for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
 		if (handles[i])
 			CloseHandle(handles[i]);
@@ -127,21 +132,19 @@ static void send_number(struct command *command, enum frame_type type, uint32_t 
 	send_frame(command, type, &number, sizeof number);
 }
 
+static BOOL send_output(void *parameter, const char *data, DWORD size)
+{
+	struct reader *reader = parameter;
+	BOOL sent = send_frame(reader->command, reader->type, data, size);
+	InterlockedExchangeAdd(&reader->command->moved, (LONG)size);
+	return sent;
+}
+
 static DWORD WINAPI read_output(void *parameter)
 {
 	struct reader *reader = parameter;
 	struct command *command = reader->command;
-	char *data = malloc(CHUNK);
-	DWORD got;
-	while (data && ReadFile(reader->pipe, data, CHUNK, &got, NULL) && got) {
-		InterlockedIncrement(&command->busy);
-		BOOL sent = send_frame(command, reader->type, data, got);
-		InterlockedExchangeAdd(&command->moved, (LONG)got);
-		InterlockedDecrement(&command->busy);
-		if (!sent)
-			break;
-	}
-	free(data);
+	read_marked(reader->mark, reader->pipe, send_output, reader);
 	free(reader);
 	release(command);
 	return 0;
@@ -225,26 +228,26 @@ static struct input *new_input(uint32_t size)
 	return input;
 }
 
-/* Waits for the command's end and for the end of its output, which a process that it left running may hold open. */
+/* Waits for the command's end, for all that it wrote, and for the end of its output, which a process that it left
+ * running may hold open: for that not long. */
 static DWORD WINAPI await_end(void *parameter)
 {
 	struct command *command = parameter;
 	DWORD code = TERMINATED;
 	WaitForSingleObject(command->process, INFINITE);
 	GetExitCodeProcess(command->process, &code);
+	for (int i = 0; i < 2; i++)
+		write_mark(&command->marks[i]);
+	for (int i = 0; i < 2; i++)
+		WaitForSingleObject(command->marks[i].passed, INFINITE);
 	DWORD begun = GetTickCount(), silent = begun;
-	LONG first = command->moved;
-	for (LONG seen = first; WaitForMultipleObjects(2, command->readers, TRUE, 10) == WAIT_TIMEOUT;) {
+	for (LONG seen = command->moved; WaitForMultipleObjects(2, command->readers, TRUE, 10) == WAIT_TIMEOUT;) {
 		DWORD now = GetTickCount();
-		if (command->busy && (DWORD)command->moved - (DWORD)first < OWN) {
-			begun = silent = now; /* the command's own output, and a client that takes its time */
-		} else if (seen != command->moved) {
+		if (seen != command->moved) {
 			seen = command->moved;
 			silent = now;
-		} else if (now - silent >= SILENCE_MS) {
-			break;
 		}
-		if (now - begun >= PATIENCE_MS)
+		if (now - silent >= SILENCE_MS || now - begun >= PATIENCE_MS)
 			break;
 	}
 	send_number(command, FRAME_EXIT, code);
@@ -299,7 +302,7 @@ static BOOL make_pipe(HANDLE *ours, HANDLE *childs, BOOL child_reads)
 {
 	SECURITY_ATTRIBUTES inherited = {.nLength = sizeof inherited, .bInheritHandle = TRUE};
 	HANDLE read, write;
-	if (!CreatePipe(&read, &write, &inherited, CHUNK))
+	if (!CreatePipe(&read, &write, &inherited, PIPE_SIZE))
 		return FALSE;
 	*ours = child_reads ? write : read;
 	*childs = child_reads ? read : write;
@@ -319,15 +322,19 @@ static DWORD start(struct command *command, wchar_t *line, const wchar_t *folder
 		     make_pipe(&command->err, &how.hStdError, FALSE);
 	/* Wine's internal error is a process that ended before it began: nothing of the command was executed, and it may be
 	 * started again. Seen on a busy emulated processor. */
-	for (int attempt = 0; attempt < 3 && (attempt == 0 || error == ERROR_INTERNAL_ERROR); attempt++) {
+	for (int attempt = 0; attempt < ATTEMPTS && (attempt == 0 || error == ERROR_INTERNAL_ERROR); attempt++) {
 		BOOL started = piped && CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT,
 						       environment, *folder ? folder : NULL, &how, &made);
 		error = started ? 0 : GetLastError() ? GetLastError() : ERROR_GEN_FAILURE;
 	}
-	HANDLE childs[] = {how.hStdInput, how.hStdOutput, how.hStdError};
-	for (size_t i = 0; i < sizeof childs / sizeof *childs; i++)
-		if (childs[i])
-			CloseHandle(childs[i]);
+	if (how.hStdInput)
+		CloseHandle(how.hStdInput);
+	HANDLE outputs[] = {how.hStdOutput, how.hStdError};
+	for (int i = 0; i < 2; i++)
+		if (!make_mark(&command->marks[i], outputs[i]))
+			ExitProcess(ERROR_NOT_ENOUGH_MEMORY);
+		else if (outputs[i])
+			SetHandleInformation(outputs[i], HANDLE_FLAG_INHERIT, 0);
 	ReleaseSRWLockExclusive(&starting);
 	if (error)
 		return error;
@@ -348,11 +355,11 @@ static HANDLE begin_thread(struct command *command, LPTHREAD_START_ROUTINE routi
 	return thread;
 }
 
-static struct reader *new_reader(struct command *command, HANDLE pipe, enum frame_type type)
+static struct reader *new_reader(struct command *command, HANDLE pipe, struct mark *mark, enum frame_type type)
 {
 	struct reader *reader = malloc(sizeof *reader);
 	if (reader)
-		*reader = (struct reader){command, pipe, type};
+		*reader = (struct reader){command, pipe, mark, type};
 	return reader;
 }
 
@@ -426,8 +433,10 @@ static void run(struct command *command)
 			send_number(command, FRAME_FAILED, error);
 		} else {
 			CloseHandle(begin_thread(command, write_input, command));
-			command->readers[0] = begin_thread(command, read_output, new_reader(command, command->out, FRAME_STDOUT));
-			command->readers[1] = begin_thread(command, read_output, new_reader(command, command->err, FRAME_STDERR));
+			struct reader *out = new_reader(command, command->out, &command->marks[0], FRAME_STDOUT);
+			struct reader *err = new_reader(command, command->err, &command->marks[1], FRAME_STDERR);
+			command->readers[0] = begin_thread(command, read_output, out);
+			command->readers[1] = begin_thread(command, read_output, err);
 			CloseHandle(begin_thread(command, await_end, command));
 			serve(command);
 			queue_input(command, new_input(0)); /* lets that thread end */
