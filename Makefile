@@ -5,8 +5,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v /usr/bin/python3 || command -v python3)
 VENV := .venv
 VMROLE := $(VENV)/bin/vmrole
-# Tests at once; a file's tests stay together. More than a few gain nothing: their machines share the processors.
-# Those of tests/machine are alone: they use up what a host has, and damage templates that other machines go on from.
+# Tests at once. More than a few gain nothing: their machines share the processors.
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
 # What a run needs, and what the tests need beyond it (Debian 12 names).
@@ -15,10 +14,11 @@ PACKAGES := python3-venv python3-dev gcc libc6-dev pkg-config libvirt-dev libvir
 TEST_PACKAGES := chromium openssh-server openssh-sftp-server xorriso libvirt-daemon libvirt-clients util-linux iproute2 \
 	debvm binutils gcc-mingw-w64-x86-64 wixl wine64 ovmf fdisk mtools systemd
 
-.PHONY: help setup run test soak check bench clean
+.PHONY: help setup run test quick soak check bench clean
 help:
 	@echo "make run    set up, and run the sample extension in a throwaway VM"
-	@echo "make test   set up, and run everything that tests"
+	@echo "make test   set up, and run everything that tests (docs/testing.md)"
+	@echo "make quick  the tests that need no machine"
 	@echo "make setup  their common first half; leaves the command at $(VMROLE)"
 	@echo "make soak   repeat what is rare: SOAK='--count 1000 --seed 7 -k killed'"
 	@echo "make check  ruff and mypy only"
@@ -31,10 +31,10 @@ run: setup
 	$(VMROLE) run scenarios/samples/hello-linux.resextpkg -p Greeting=Hello
 
 test: test-setup
-	$(MAKE) --no-print-directory check
-	$(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --ignore tests/machine $(PYTEST_ARGUMENTS)
-	$(VENV)/bin/pytest --durations 20 $(PYTEST_ARGUMENTS) tests/machine
-	$(VENV)/bin/pytest $(PYTEST_ARGUMENTS) scenarios
+	@$(VENV)/bin/python -m tests test --workers $(WORKERS) $(PYTEST_ARGUMENTS)
+
+quick: test-packages $(VENV)/.installed
+	@$(VENV)/bin/python -m tests quick --workers $(WORKERS) $(PYTEST_ARGUMENTS)
 
 soak: test-setup
 	$(VENV)/bin/pytest tests/soak $(SOAK)

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +22,16 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.guest.winrm import WinRmGuest
-from harness.machine.protocol import MachineState
 from harness.machine.qemu.connection import process_folder
-from harness.machine.qemu.machine import LibvirtMachine
 from harness.run.deploy import Deployed
 from harness.run.linux.identity import LinuxIdentity
+from tests.failures import COMMANDS, TEMPORARY, Failures
 
 VMROLE = Path(sys.executable).parent / "vmrole"
 REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "scenarios/samples"
+HANGS = 600.0
+"""Seconds after which something hangs, on the busiest of hosts."""
 
 
 def pytest_unconfigure() -> None:
@@ -37,35 +41,49 @@ def pytest_unconfigure() -> None:
         faulthandler.dump_traceback_later(120, exit=True, file=2)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that fails with a machine shows what the machine is at."""
-    report = yield
-    if report.failed and isinstance(item, pytest.Function):
-        for machine in (value.machine for value in item.funcargs.values() if isinstance(value, Deployed)):
-            told = [f"{machine.state().name}, {machine.why_paused() or 'not paused'}"]
-            running = machine.state() is MachineState.running
-            if running and isinstance(machine, LibvirtMachine):
-                told += [line for line in machine.monitor("info registers -a").splitlines() if "RIP" in line]
-            report.sections.append((f"machine {machine.name}", "\n".join([*told, *machine.console.lines()[-40:]])))
-    return report
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-machines",
+        action="store_true",
+        help="only the tests that need no machine and no image; others are refused",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Failures())
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"image", "vm_role"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.vm)
+    if config.getoption("--no-machines"):
+        left_out = [item for item in items if item.get_closest_marker("vm")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("vm")]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def state_folder() -> Iterator[Path]:
+def state_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The private state folder of this test session: short, and apart from the user's own machines."""
     folder = Path(tempfile.mkdtemp(prefix="vmt-", dir="/tmp"))
-    before = os.environ.get("VMROLE_STATE_DIR")
-    os.environ["VMROLE_STATE_DIR"] = str(folder)
-    yield folder
-    subprocess.run([VMROLE, "sweep", "--kept"], check=False, capture_output=True)
-    if before is None:
-        del os.environ["VMROLE_STATE_DIR"]
-    else:
-        os.environ["VMROLE_STATE_DIR"] = before
+    pytestconfig.stash[TEMPORARY] = tmp_path_factory.getbasetemp()
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VMROLE_STATE_DIR", str(folder))
+        if pytestconfig.getoption("--no-machines"):
+            _refuse_machines(folder, environment)
+        yield folder
+        subprocess.run([VMROLE, "sweep", "--kept"], check=False, capture_output=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_machines(state: Path, environment: pytest.MonkeyPatch) -> None:
+    """Let whatever wants a machine or an image fail: a test that does is to have the mark vm."""
+    for name, path in (("", state / "slots"), ("VMROLE_CACHE_DIR", state / "no-images")):
+        path.write_text("refused by --no-machines\n")
+        if name:
+            environment.setenv(name, str(path))
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +119,7 @@ def inventory(state: Path) -> Inventory:
 
 def settled(state: Path, before: Inventory) -> None:
     """Assert that the inventory is again what it was; the kernel may take its time to take a killed process away."""
-    Deadline(60).poll(lambda: True if inventory(state) == before else None)
+    Deadline(HANGS).poll(lambda: True if inventory(state) == before else None)
     assert inventory(state) == before
 
 
@@ -131,19 +149,34 @@ class Ran:
         return json.loads(self.stdout)
 
 
-def vmrole(*arguments: str | Path, timeout: float = 240, **environment: str) -> Ran:
+def vmrole(*arguments: str | Path, timeout: float = HANGS, **environment: str) -> Ran:
     """Run the command as a user does, in a process of its own."""
-    done = subprocess.run(
-        [VMROLE, *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-        env=os.environ | environment,
-    )
+    line = shlex.join(["vmrole", *map(str, arguments)])
+    try:
+        done = subprocess.run(
+            [VMROLE, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=os.environ | environment,
+        )
+    except subprocess.TimeoutExpired as error:
+        COMMANDS.append(f"{line}\nno end after {timeout:.0f} s\n{(error.stderr or b'').decode('utf-8', 'replace')}")
+        raise
+    COMMANDS.append(f"{line}\nexit code {done.returncode}\n{done.stderr[-4000:]}")
     assert "Traceback" not in done.stderr, done.stderr
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@contextlib.contextmanager
+def processor_seconds(most: float) -> Iterator[None]:
+    """Fail when the block takes more than ``most`` seconds of this process's own, whatever else the host does: for what
+    must not grow with the square of its input."""
+    began = time.process_time()
+    yield
+    assert time.process_time() - began < most
 
 
 def linux(machine: Deployed) -> LinuxIdentity:
@@ -164,7 +197,11 @@ class NativeWindows:
     """Drive C."""
 
     def connect(self, **more: Any) -> WinRmGuest:
-        options: dict[str, Any] = {"password": self.password, "certificate": self.certificate, "deadline": Deadline(60)}
+        options: dict[str, Any] = {
+            "password": self.password,
+            "certificate": self.certificate,
+            "deadline": Deadline(HANGS),
+        }
         return WinRmGuest.connect("127.0.0.1", self.https, **(options | more))
 
 
