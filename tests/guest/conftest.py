@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from harness.deadline import Deadline
 from harness.guest.ssh import SshGuest
 from harness.process import which
 from harness.run.instance import SshKeyPair, make_ssh_keypair
+from tests.conftest import HANGS
 
 
 def free_port() -> int:
@@ -39,7 +39,7 @@ class Server:
         options: dict[str, object] = {
             "client_key": self.client_key.private,
             "host_key": self.host_key.public,
-            "deadline": Deadline(20),
+            "deadline": Deadline(HANGS),
         }
         return SshGuest.connect("127.0.0.1", self.port, **(options | more))  # type: ignore[arg-type]
 
@@ -69,7 +69,7 @@ def start_server(folder: Path) -> Server:
 
 def stop_server(server: Server) -> None:
     server.process.send_signal(signal.SIGTERM)
-    server.process.wait(10)
+    server.process.wait(HANGS)
 
 
 @pytest.fixture(scope="session")
@@ -90,9 +90,6 @@ def guest(server: Server) -> Iterator[SshGuest]:
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], None]:
     def wait(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 10
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        assert Deadline(HANGS).poll(lambda: condition() or None)
 
     return wait

@@ -16,7 +16,7 @@ from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
 from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
-from tests.conftest import linux
+from tests.conftest import HANGS, linux
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def guest(machine: Deployed) -> Guest:
 
 
 def _within() -> Deadline:
-    return Deadline(120)
+    return Deadline(HANGS)
 
 
 def test_it_is_a_fork_of_its_own(machine: Deployed, guest: Guest) -> None:
@@ -99,7 +99,7 @@ def test_a_time_out_kills_all_that_was_started(guest: Guest) -> None:
 
 
 def test_what_is_left_running_does_not_hold_the_result(guest: Guest) -> None:
-    done = guest.run(["sh", "-c", "sleep 1000 & echo there"], deadline=Deadline(60))
+    done = guest.run(["sh", "-c", "sleep 1000 & echo there"], deadline=_within())
     assert (done.exit_code, done.stdout) == (0, b"there\n")
     assert guest.run(["pkill", "-fx", "sleep 1000"], deadline=_within()).exit_code == 0
     assert guest.run(["sh", "-c", "kill -TERM $$"], deadline=_within()).exit_code == 128 + 15
@@ -133,7 +133,7 @@ def test_an_agent_that_does_not_answer(guest: Guest) -> None:
         while True:
             guest.reconnect(deadline=Deadline(4))
 
-    with pytest.raises(GuestNotReadyError, match=r"it said ready \d s ago, and does not answer"):
+    with pytest.raises(GuestNotReadyError, match=r"it said ready \d+ s ago, and does not answer"):
         ask_for_ever()
     guest.reconnect(deadline=_within())
 

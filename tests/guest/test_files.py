@@ -12,10 +12,11 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import GuestError, HostError
 from harness.guest.ssh import SshGuest
+from tests.conftest import HANGS
 
 
 def soon() -> Deadline:
-    return Deadline(20)
+    return Deadline(HANGS)
 
 
 def test_round_trip(guest: SshGuest, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from harness.errors import GuestError, GuestLostError, GuestNotReadyError, Usage
 from harness.guest.protocol import Guest
 from harness.guest.ssh import SshGuest
 from harness.run.instance import make_ssh_keypair
+from tests.conftest import HANGS
 from tests.guest.conftest import Server, free_port, start_server, stop_server
 
 # In a command: above it the shell around it, and the server's process of this connection.
@@ -26,7 +27,7 @@ _SESSION = "$(ps -o ppid= -p $(ps -o ppid= -p $$))"
 
 
 def soon() -> Deadline:
-    return Deadline(20)
+    return Deadline(HANGS)
 
 
 def test_it_is_a_guest(guest: SshGuest) -> None:
@@ -102,16 +103,15 @@ def test_folder(guest: SshGuest, tmp_path: Path) -> None:
 def test_time_out_kills_everything(guest: SshGuest, eventually: Callable[[Callable[[], bool]], None]) -> None:
     # One child stays in the group, one leaves it but not the session; both have a number that finds them.
     script = "sleep 4711.1 & setsid -f sleep 0.1; set -m; sleep 4711.2 & echo begun; wait"
-    result = guest.run(["bash", "-c", script], timeout=1.0, deadline=soon())
+    result = guest.run(["bash", "-c", script], timeout=5.0, deadline=soon())
     assert (result.exit_code, result.timed_out, result.stdout) == (None, True, b"begun\n")
-    assert 1.0 <= result.seconds < 3
+    assert result.seconds >= 5.0
     eventually(lambda: guest.run(["pgrep", "-f", "sleep 4711[.]"], deadline=soon()).stdout == b"")
 
 
 def test_what_is_left_running_does_not_hang_us(guest: SshGuest) -> None:
-    result = guest.run(["sh", "-c", "sleep 7 & echo $!"], deadline=soon())
+    result = guest.run(["sh", "-c", "sleep 4713 & echo $!"], deadline=soon())
     assert result.exit_code == 0
-    assert result.seconds < 4
     # It was not killed: a command may start a service.
     assert guest.run(["kill", result.stdout.decode().strip()], deadline=soon()).exit_code == 0
 
@@ -122,7 +122,7 @@ def test_a_command_that_closes_its_streams_is_waited_for(guest: SshGuest) -> Non
 
 
 def test_endless_output_is_capped(guest: SshGuest) -> None:
-    result = guest.run(["sh", "-c", "yes >&2 & yes"], timeout=1.0, max_output=1000, deadline=soon())
+    result = guest.run(["sh", "-c", "yes >&2 & yes"], timeout=5.0, max_output=1000, deadline=soon())
     assert (len(result.stdout), len(result.stderr)) == (1000, 1000)
     assert result.truncated
     assert result.timed_out
@@ -134,8 +134,8 @@ def test_output_at_the_cap_is_not_truncated(guest: SshGuest) -> None:
 
 
 def test_the_deadline_is_the_guests_fault(guest: SshGuest) -> None:
-    with pytest.raises(GuestLostError, match=r"did not run sleep 30 to its end within 1 s; the connection stands"):
-        guest.run(["sleep", "30"], env={"SECRET": "hunter2"}, deadline=Deadline(1))
+    with pytest.raises(GuestLostError, match=r"did not run sleep 4714 to its end within 5 s; the connection stands"):
+        guest.run(["sleep", "4714"], env={"SECRET": "hunter2"}, deadline=Deadline(5))
     assert guest.run(["true"], deadline=soon()).exit_code == 0
 
 
@@ -163,10 +163,11 @@ def test_impossible_commands(guest: SshGuest, argv: list[str], env: dict[str, st
 
 
 def test_another_host_key_is_refused_at_once(server: Server) -> None:
-    began = time.monotonic()
+    # At once: it does not ask again until its deadline.
+    deadline = Deadline(HANGS)
     with pytest.raises(GuestError, match="another host key"):
-        server.connect(host_key=make_ssh_keypair().public)
-    assert time.monotonic() - began < 5
+        server.connect(host_key=make_ssh_keypair().public, deadline=deadline)
+    assert not deadline.expired
 
 
 def test_another_kind_of_host_key_is_refused(server: Server) -> None:
@@ -207,7 +208,7 @@ def test_a_port_that_accepts_and_says_nothing_is_left_for_the_real_server(tmp_pa
                     back = threading.Thread(target=_pump, args=(other, real), daemon=True)
                     back.start()
                     _pump(real, other)
-                    back.join(10)
+                    back.join(HANGS)
 
             thread = threading.Thread(target=serve, daemon=True)  # which hangs when the guest does
             thread.start()
@@ -216,11 +217,11 @@ def test_a_port_that_accepts_and_says_nothing_is_left_for_the_real_server(tmp_pa
                 listener.getsockname()[1],
                 client_key=server.client_key.private,
                 host_key=server.host_key.public,
-                deadline=Deadline(20),
+                deadline=Deadline(HANGS),
             ) as guest:
                 assert said.is_set()
                 assert guest.run(["echo", "hello"], deadline=soon()).stdout == b"hello\n"
-            thread.join(10)
+            thread.join(HANGS)
     finally:
         stop_server(server)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from harness.guest.ssh import SshGuest
+from tests.conftest import HANGS
 
 
 def _run(guest: SshGuest, stdin: bytes, argv: Sequence[str] | None = None) -> tuple[int, bytes, bytes]:
@@ -94,15 +95,19 @@ def test_a_terminal(guest: SshGuest, how: str, eventually: Callable[[Callable[[]
         eventually(lambda: b"first-2" in said)
         assert b"33 99" in said
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 22, 77, 0, 0))
-        time.sleep(0.5)
-        os.write(ours, b"stty size\r")
-        eventually(lambda: b"22 77" in said)
+
+        def told() -> bool:
+            os.write(ours, b"stty size\r")
+            time.sleep(0.5)
+            return b"22 77" in said
+
+        eventually(told)
         os.write(ours, how.encode())
-        thread.join(10)
+        thread.join(HANGS)
         assert not thread.is_alive()
         assert codes == [5] if "exit" in how else codes[0] != 0
         assert termios.tcgetattr(theirs) == before
     finally:
         os.close(theirs)
-        listener.join(5)
+        listener.join(HANGS)
         os.close(ours)

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from harness.errors import GuestError, GuestLostError, GuestNotReadyError, Usage
 from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import decode, without_clixml
 from harness.winarguments import join_arguments
-from tests.conftest import NativeWindows
+from tests.conftest import HANGS, NativeWindows
 
 
 @pytest.fixture(scope="module", params=["https", "http with encryption"])
@@ -34,14 +33,18 @@ def guest(native_windows: NativeWindows, request: pytest.FixtureRequest) -> Iter
         connection = native_windows.connect()
     else:
         connection = WinRmGuest.connect(
-            "127.0.0.1", native_windows.http, password=native_windows.password, certificate=None, deadline=Deadline(60)
+            "127.0.0.1",
+            native_windows.http,
+            password=native_windows.password,
+            certificate=None,
+            deadline=Deadline(HANGS),
         )
     with connection as guest:
         yield guest
 
 
 def _soon() -> Deadline:
-    return Deadline(60)
+    return Deadline(HANGS)
 
 
 def test_exit_codes_are_32_bits(guest: WinRmGuest) -> None:
@@ -89,21 +92,22 @@ def test_files_that_cannot_be(guest: WinRmGuest, tmp_path: Path) -> None:
 
 def test_no_input_is_the_end_of_input(guest: WinRmGuest) -> None:
     assert (
-        guest.run(["cmd.exe", "/c", "set /p line= & echo [%line%]"], deadline=_soon(), timeout=20).exit_code is not None
+        guest.run(["cmd.exe", "/c", "set /p line= & echo [%line%]"], deadline=_soon(), timeout=HANGS / 2).exit_code
+        is not None
     )
 
 
 def test_time_out_kills_all(guest: WinRmGuest) -> None:
-    began = time.monotonic()
-    done = guest.run(["cmd.exe", "/c", "echo begun& cmd.exe /c ping.exe -n 77 127.0.0.1"], deadline=_soon(), timeout=2)
+    done = guest.run(
+        ["cmd.exe", "/c", "echo begun& cmd.exe /c ping.exe -n 7777 127.0.0.1"], deadline=_soon(), timeout=10
+    )
     assert done.timed_out and done.exit_code is None and b"begun" in done.stdout
-    assert 2 <= time.monotonic() - began < 15
     assert guest.run(["cmd.exe", "/c", "echo again"], deadline=_soon()).stdout == b"again\r\n"
 
 
 def test_deadline(guest: WinRmGuest) -> None:
-    with pytest.raises(GuestLostError, match=r"within 2 s; the connection stands; it was to run cmd\.exe"):
-        guest.run(["cmd.exe", "/c", "ping.exe -n 30 127.0.0.1"], deadline=Deadline(2))
+    with pytest.raises(GuestLostError, match=r"within 10 s; the connection stands; it was to run cmd\.exe"):
+        guest.run(["cmd.exe", "/c", "ping.exe -n 7777 127.0.0.1"], deadline=Deadline(10))
     assert guest.connected
     assert guest.run(["cmd.exe", "/c", "echo again"], deadline=_soon()).stdout == b"again\r\n"
 
@@ -130,11 +134,11 @@ def _session(native_windows: NativeWindows, given: bytes) -> subprocess.Complete
     program = (
         "import sys; from harness.deadline import Deadline; from harness.guest.winrm import WinRmGuest; "
         "p, port, pem = sys.argv[1:]; g = WinRmGuest.connect('127.0.0.1', int(port), password=p, "
-        "certificate=pem.encode(), deadline=Deadline(60)); sys.exit(g.interactive())"
+        "certificate=pem.encode(), deadline=Deadline(600)); sys.exit(g.interactive())"
     )
     arguments = [native_windows.password, str(native_windows.https), native_windows.certificate.decode()]
     argv = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(argv, input=given, capture_output=True, timeout=120, check=False)
+    return subprocess.run(argv, input=given, capture_output=True, timeout=HANGS, check=False)
 
 
 def test_a_session(native_windows: NativeWindows) -> None:
@@ -177,10 +181,10 @@ def test_a_session_that_does_not_read(native_windows: NativeWindows) -> None:
 def test_closing_ends_what_waits(native_windows: NativeWindows) -> None:
     guest = native_windows.connect()
     threading.Timer(1, guest.close).start()
-    began = time.monotonic()
+    deadline = _soon()
     with pytest.raises(GuestLostError):
-        guest.run(["cmd.exe", "/c", "ping.exe -n 60 127.0.0.1"], deadline=_soon())
-    assert time.monotonic() - began < 20 and not guest.connected
+        guest.run(["cmd.exe", "/c", "ping.exe -n 7777 127.0.0.1"], deadline=deadline)
+    assert not deadline.expired and not guest.connected
 
 
 def test_another_password_is_refused(native_windows: NativeWindows) -> None:

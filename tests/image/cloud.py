@@ -17,7 +17,7 @@ from harness.image.builders.debian import MIRROR
 from harness.image.builders.namespace import inside, remove
 from harness.image.cache import discard
 from harness.process import run
-from tests.conftest import REPOSITORY
+from tests.conftest import HANGS, REPOSITORY
 
 FOLDER = REPOSITORY / "build/cloud-image"
 _PACKAGES = (
@@ -88,7 +88,7 @@ def cloud_image(*, deadline: Deadline) -> Path:
 
 def without_boot_code(disk: Path, copy: Path) -> None:
     """Write ``copy``, the same image for UEFI alone: its first sector has no program."""
-    run(["cp", "--sparse=always", "--reflink=auto", str(disk), str(copy)], deadline=Deadline(120))
+    run(["cp", "--sparse=always", "--reflink=auto", str(disk), str(copy)], deadline=Deadline(HANGS))
     with copy.open("r+b") as file:
         file.write(bytes(_BOOT_CODE))
 

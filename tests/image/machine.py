@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from harness.deadline import Deadline
 from harness.image.recipe import Image
 from harness.process import run, which
+from tests.conftest import HANGS
 
 MAC = "52:54:00:12:34:56"
 PASSWORD = "correct horse"
@@ -195,8 +196,8 @@ class Machine:
             pkey=None if password else key,
             allow_agent=False,
             look_for_keys=False,
-            banner_timeout=30,
-            auth_timeout=30,
+            banner_timeout=HANGS,
+            auth_timeout=HANGS,
         )
         return client
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness.image.contents import system_on
-from tests.conftest import SAMPLES, Ran, inventory, vmrole
+from tests.conftest import HANGS, SAMPLES, Ran, inventory, vmrole
 
 # A boot sector that sends a text to COM1: xor ax,ax; mov ds,ax; mov si,text; next: lodsb; test al,al; jz end;
 # mov ah,al; mov dx,3fd; wait: in al,dx; test al,20; jz wait; mov al,ah; mov dx,3f8; out dx,al; jmp next; end: hlt;
@@ -33,7 +33,7 @@ def cache() -> Iterator[Path]:
 
 
 def within(cache: Path, *arguments: str | Path) -> Ran:
-    return vmrole(*arguments, timeout=240, VMROLE_CACHE_DIR=str(cache))
+    return vmrole(*arguments, timeout=HANGS, VMROLE_CACHE_DIR=str(cache))
 
 
 _NTFS = (3, b"NTFS    ")

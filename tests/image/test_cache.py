@@ -21,6 +21,7 @@ from harness.image import build, catalog, components
 from harness.image.builders import Parts
 from harness.image.cache import Cache, default_folder, disk_usage
 from harness.image.recipe import Image
+from tests.conftest import HANGS
 
 RECIPE = """
 name = "tiny"
@@ -37,7 +38,8 @@ packages = []
 def fake_build(source: catalog.Source, _components: Path, folder: Path, **_: Any) -> Parts:
     with (source.folder.parent / "builds").open("a") as log:
         log.write("x")
-    time.sleep(0.5)
+    while (source.folder.parent / "held").exists():
+        time.sleep(0.02)
     disk = folder / "disk.raw"
     with disk.open("wb") as file:
         file.write(b"disk")
@@ -47,7 +49,7 @@ def fake_build(source: catalog.Source, _components: Path, folder: Path, **_: Any
 
 @pytest.fixture
 def recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with one recipe that a fake builder builds in half a second; ``builds`` in it counts the builds."""
+    """A folder with one recipe for a fake builder: ``builds`` counts its builds, which wait while ``held`` exists."""
     folder = tmp_path / "recipes"
     (folder / "tiny" / "agent").mkdir(parents=True)
     (folder / "tiny" / "recipe.toml").write_text(RECIPE)
@@ -72,7 +74,7 @@ def cache(tmp_path: Path) -> Cache:
 def ensure(recipes: Path, cache: Cache, *, rebuild: bool = False, said: list[str] | None = None) -> Image:
     said = [] if said is None else said
     return build.ensure_image(
-        "tiny", cache=cache, deadline=Deadline(30), progress=said.append, rebuild=rebuild, folder=recipes
+        "tiny", cache=cache, deadline=Deadline(HANGS), progress=said.append, rebuild=rebuild, folder=recipes
     )
 
 
@@ -115,16 +117,23 @@ def test_two_processes_build_once(recipes: Path, cache: Cache) -> None:
     cache.prepare()
     fork = multiprocessing.get_context("fork")
     said = fork.Queue()
+    (recipes / "held").touch()
 
     def work() -> None:
         lines: list[str] = []
-        image = ensure(recipes, cache, said=lines)
+
+        def progress(line: str) -> None:
+            lines.append(line)
+            if "waiting for another process" in line:
+                (recipes / "held").unlink()
+
+        image = build.ensure_image("tiny", cache=cache, deadline=Deadline(HANGS), progress=progress, folder=recipes)
         said.put((str(image.disk), lines))
 
     processes = [fork.Process(target=work) for _ in range(2)]
     for process in processes:
         process.start()
-    answers = [said.get(timeout=30) for _ in processes]
+    answers = [said.get(timeout=HANGS) for _ in processes]
     for process in processes:
         process.join()
     assert builds(recipes) == 1
@@ -134,15 +143,17 @@ def test_two_processes_build_once(recipes: Path, cache: Cache) -> None:
 
 def test_killed_build_is_swept_a_living_one_is_not(recipes: Path, cache: Cache) -> None:
     cache.prepare()
+    (recipes / "held").touch()
     process = multiprocessing.get_context("fork").Process(target=ensure, args=(recipes, cache))
     process.start()
-    started = Deadline(20).poll(lambda: next(cache.building.glob("tiny-*"), None), every=0.02)
+    started = Deadline(HANGS).poll(lambda: next(cache.building.glob("tiny-*"), None), every=0.02)
     assert started is not None
     assert build.sweep_cache(cache) == []
     process.kill()
     process.join()
     assert build.sweep_cache(cache) == [started]
     assert list(cache.building.iterdir()) == []
+    (recipes / "held").unlink()
     ensure(recipes, cache)
 
 
@@ -155,7 +166,7 @@ def test_rebuild_keeps_the_old_one(recipes: Path, cache: Cache) -> None:
     new, old = build.list_images(cache, recipes)
     assert (new.current, old.current) == (True, False)
     assert new.size < 1 << 20  # the disk is 64 MiB with holes
-    build.remove_image(cache, old, deadline=Deadline(5))
+    build.remove_image(cache, old, deadline=Deadline(HANGS))
     assert not first.disk.exists()
     assert len(build.list_images(cache, recipes)) == 1
 

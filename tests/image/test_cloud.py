@@ -22,7 +22,7 @@ from harness.image.cache import Cache
 from harness.machine.templates import TemplateStore
 from harness.run.instance import make_ssh_keypair
 from harness.run.linux.cloud import seed
-from tests.conftest import REPOSITORY, SAMPLES, VMROLE, Ran, inventory, vmrole
+from tests.conftest import HANGS, REPOSITORY, SAMPLES, VMROLE, Ran, inventory, vmrole
 from tests.image.cloud import cloud_image, without_boot_code
 from tests.run.test_replay import package
 
@@ -118,7 +118,7 @@ def test_a_template_holds_no_key(cloud: str, tmp_path: Path, state_folder: Path)
     assert overlays and any(keys_in(path) for path in overlays)
     entered = subprocess.run(
         [VMROLE, "shell", tmp_path / "out"], input="wc -l </root/.ssh/authorized_keys; ls /etc/ssh/*_key\n",
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=HANGS, check=False,
     )  # fmt: skip
     assert entered.stdout.split()[-2:] == ["1", "/etc/ssh/ssh_host_ed25519_key"], entered.stdout + entered.stderr
     assert vmrole("sweep", "--kept").code == 0
@@ -136,7 +136,7 @@ def test_it_goes_on_from_before_a_step(cloud: str, tmp_path: Path, state_folder:
     assert outcomes(failed) == ["succeeded", "succeeded", "warned", "succeeded"], failed.stderr
     assert f"vmrole replay {output} --from run-once-3" in failed.stderr
     entered = subprocess.run(
-        [VMROLE, "shell", output, "--at", "run-once-3"], capture_output=True, text=True, timeout=300, check=False,
+        [VMROLE, "shell", output, "--at", "run-once-3"], capture_output=True, text=True, timeout=HANGS, check=False,
         input="cat /root/trace\nls /root/d\nexit 4\n",
     )  # fmt: skip
     said = entered.stdout.split()  # the distribution's greeting first

@@ -17,6 +17,7 @@ from harness.image import catalog, initramfs, kernel
 from harness.image.builders import namespace
 from harness.image.components import build_components, components_version
 from harness.image.recipe import components_in
+from tests.conftest import HANGS
 
 
 def bzimage(payload: bytes) -> bytes:
@@ -91,6 +92,6 @@ def test_rights_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_components_tell_their_version(tmp_path: Path) -> None:
     source = catalog.load("debian-12")
-    build_components(source, tmp_path, deadline=Deadline(120))
+    build_components(source, tmp_path, deadline=Deadline(HANGS))
     assert components_in(tmp_path) == components_version(source)
     assert components_in(tmp_path).encode() in (tmp_path / "vmrole-components").read_bytes()

@@ -19,7 +19,7 @@ from harness.image.powershell import variant
 from harness.image.windows import compile_program
 from harness.run.windows.caveats import caveat
 from harness.run.windows.execute import WindowsExecutor
-from tests.conftest import inventory, vmrole
+from tests.conftest import HANGS, inventory, vmrole
 from tests.image.test_added import cache as cache
 from tests.image.test_added import within
 from tests.run.test_windows_execute import extension, script, scripts
@@ -42,7 +42,7 @@ def engine(folder: Path) -> Path:
     """A zip as PowerShell's are laid out."""
     source, program, target = folder / "engine.c", folder / "engine.exe", folder / "PowerShell-7.0-win-x64.zip"
     source.write_text(_ENGINE)
-    compile_program([source], program, [], (), deadline=Deadline(60))
+    compile_program([source], program, [], (), deadline=Deadline(HANGS))
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(program, "pwsh.exe")
         archive.writestr("Modules/Ours/Ours.psd1", "@{}")
@@ -119,7 +119,7 @@ def supplied(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
     def make(more: bytes) -> Source:
         file = zipped(tmp_path, ("pwsh.exe", PROGRAM + more))
-        source = variant("windows-stand-in", file, cache=Cache.of_user(), deadline=Deadline(60))
+        source = variant("windows-stand-in", file, cache=Cache.of_user(), deadline=Deadline(HANGS))
         return load(source)
 
     return make

@@ -13,7 +13,7 @@ import pytest
 
 from harness.machine.qemu import machine
 from harness.machine.qemu.tunnel import free_port
-from tests.conftest import SAMPLES, VMROLE, Ran, inventory, vmrole
+from tests.conftest import HANGS, SAMPLES, VMROLE, Ran, inventory, vmrole
 from tests.machine.test_bad_guests import booted, built  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.vm
@@ -30,7 +30,7 @@ def in_namespace(prepare: str, *arguments: str, **environment: str) -> Ran:
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=HANGS,
         env=os.environ | environment,
     )
     assert "Traceback" not in done.stderr, done.stderr

@@ -20,7 +20,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.image.cache import Cache
 from harness.process import which
-from tests.conftest import SAMPLES, VMROLE, vmrole
+from tests.conftest import HANGS, SAMPLES, VMROLE, vmrole
 from tests.guest.conftest import start_server
 
 pytestmark = [
@@ -44,11 +44,11 @@ def system_daemon() -> Iterator[str]:
         started.append(
             subprocess.Popen([path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         )
-        assert Deadline(30).poll(lambda socket=socket: _answers(_SOCKET.with_name(socket)) or None)  # type: ignore[misc]
+        assert Deadline(HANGS).poll(lambda socket=socket: _answers(_SOCKET.with_name(socket)) or None)  # type: ignore[misc]
     yield "qemu:///system"
     for process in reversed(started):
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(HANGS)
 
 
 def _answers(path: Path) -> bool:
@@ -71,7 +71,7 @@ def left(uri: str) -> tuple[str, list[str]]:
 
 
 def test_system(system_daemon: str, image: str, tmp_path: Path) -> None:
-    done = vmrole(*HELLO, "--connect", system_daemon, "--output", tmp_path / "out", timeout=400)
+    done = vmrole(*HELLO, "--connect", system_daemon, "--output", tmp_path / "out", timeout=HANGS)
     assert done.code == 0, done.stderr
     assert done.json["verdict"] == "succeeded", done.json["summary"]
     assert (tmp_path / "out/console.log").stat().st_size > 0
@@ -84,7 +84,7 @@ def test_killed_on_another_libvirt(system_daemon: str, image: str, tmp_path: Pat
         [VMROLE, "exec", "--image", image, "--connect", system_daemon, "--", "sleep", "200"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    assert Deadline(200).poll(lambda: True if left(system_daemon)[0] else None)
+    assert Deadline(HANGS).poll(lambda: True if left(system_daemon)[0] else None)
     process.kill()
     process.wait()
     assert left(system_daemon)[0].startswith("vmrole-")
@@ -100,7 +100,7 @@ def test_over_ssh(system_daemon: str, image: str, tmp_path: Path) -> None:
         key.touch(mode=0o600)
         key.write_bytes(server.client_key.private)
         uri = f"qemu+ssh://root@localhost:{server.port}/system?keyfile={key}&no_verify=1&no_tty=1"
-        done = vmrole(*HELLO, "--connect", uri, "--output", tmp_path / "out", timeout=400)
+        done = vmrole(*HELLO, "--connect", uri, "--output", tmp_path / "out", timeout=HANGS)
         assert done.code == 0, done.stderr
         assert done.json["verdict"] == "succeeded"
         assert left(system_daemon) == ("", [])
@@ -141,7 +141,7 @@ def _copy_sparse(source: str, target: str) -> None:
 def as_user(ordinary: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*ordinary, str(VMROLE), *arguments],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=400, cwd="/",
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=HANGS, cwd="/",
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from harness.run.deploy import deploy
 from harness.run.events import EventBus
 from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
-from tests.conftest import inventory
+from tests.conftest import HANGS, inventory
 
 
 @pytest.mark.vm
@@ -26,7 +26,7 @@ def test_they_are_attached_at_their_numbers(image: str, state_folder: Path) -> N
     request, bus, deadline = (
         MachineRequest(image, data_disks=(DataDisk(3), DataDisk(11, 2048))),
         EventBus(),
-        Deadline(300),
+        Deadline(HANGS),
     )
     built = find_image(request, bus, deadline=deadline)
     with (
@@ -36,7 +36,7 @@ def test_they_are_attached_at_their_numbers(image: str, state_folder: Path) -> N
         assert not machine.machine.origin.forked and "data disks" in machine.machine.origin.reason
         script = 'for d in /sys/class/scsi_disk/*:1:*; do echo "${d##*:} $(cat "$d"/device/block/*/size)"; done'
         # The driver of disks is a module, and the kernel looks for disks when it has the time.
-        done = machine.guest.run(["sh", "-c", f"modprobe sd_mod; udevadm settle; {script}"], deadline=Deadline(60))
+        done = machine.guest.run(["sh", "-c", f"modprobe sd_mod; udevadm settle; {script}"], deadline=Deadline(HANGS))
         assert sorted(done.stdout.decode().split("\n")) == ["", f"11 {2048 << 11}", f"3 {10240 << 11}"]
     assert inventory(state_folder) == before
 

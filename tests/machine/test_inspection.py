@@ -20,7 +20,7 @@ from harness.run.events import EventBus
 from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
 from harness.run.request import MachineRequest
-from tests.conftest import linux
+from tests.conftest import HANGS, linux
 from tests.run.test_certificates import make, write
 
 pytestmark = pytest.mark.vm
@@ -42,7 +42,7 @@ def deployed(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         certificates=(mine, trusted),
         local_resources=(LocalResource("Data", 20),),
     )
-    bus, recorder, deadline = EventBus(), Recorder(), Deadline(300)
+    bus, recorder, deadline = EventBus(), Recorder(), Deadline(HANGS)
     bus.subscribe(recorder)
     with contextlib.ExitStack() as stack:
         built = find_image(request, bus, deadline=deadline)
@@ -51,7 +51,7 @@ def deployed(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
 
 
 def ask(deployed: Deployed, *argv: str) -> str:
-    done = deployed.guest.run(argv, deadline=Deadline(120))
+    done = deployed.guest.run(argv, deadline=Deadline(HANGS))
     assert done.exit_code == 0, (argv, done)
     return done.stdout.decode().strip()
 
@@ -83,7 +83,7 @@ def test_certificates_and_trust(deployed: tuple[Deployed, Recorder]) -> None:
     assert keys[0].strip() == keys[1].strip()
     assert ask(machine, "openssl", "verify", f"{folder}/{trusted.thumbprint}.crt").endswith("OK")
     assert machine.guest.run(
-        ["openssl", "verify", f"{folder}/{mine.thumbprint}.crt"], deadline=Deadline(60)
+        ["openssl", "verify", f"{folder}/{mine.thumbprint}.crt"], deadline=Deadline(HANGS)
     ).exit_code not in (0, None)
 
 
@@ -93,11 +93,11 @@ def test_local_resources(deployed: tuple[Deployed, Recorder]) -> None:
     fits = "dd if=/dev/zero of=/resources/Data/fits bs=1M count=20 status=none"
     assert ask(machine, "sh", "-c", f"{fits} && rm /resources/Data/fits") == ""
     over = machine.guest.run(
-        ["dd", "if=/dev/zero", "of=/resources/Data/over", "bs=1M", "count=22"], deadline=Deadline(60)
+        ["dd", "if=/dev/zero", "of=/resources/Data/over", "bs=1M", "count=22"], deadline=Deadline(HANGS)
     )
     assert over.exit_code == 1 and b"No space left" in over.stderr
     ask(machine, "rm", "/resources/Data/over")
-    denied = machine.guest.run(["runuser", "-u", "nobody", "--", "ls", "/resources/Data"], deadline=Deadline(60))
+    denied = machine.guest.run(["runuser", "-u", "nobody", "--", "ls", "/resources/Data"], deadline=Deadline(HANGS))
     assert denied.exit_code == 2 and b"Permission denied" in denied.stderr
 
 
@@ -140,10 +140,10 @@ def test_medium_is_gone_from_the_host(deployed: tuple[Deployed, Recorder], state
 def test_reboot(deployed: tuple[Deployed, Recorder]) -> None:
     """Proven by the boot id; the agent starts again and brings back network, resources and the marker."""
     machine, _ = deployed
-    before = machine.guest.boot_id(deadline=Deadline(60))
+    before = machine.guest.boot_id(deadline=Deadline(HANGS))
     ask(machine, "sh", "-c", "echo stays >/resources/Data/file")
-    after = machine.guest.reboot(deadline=Deadline(240))
-    assert after != before and machine.guest.boot_id(deadline=Deadline(60)) == after
+    after = machine.guest.reboot(deadline=Deadline(HANGS))
+    assert after != before and machine.guest.boot_id(deadline=Deadline(HANGS)) == after
     assert ask(machine, "cat", "/resources/Data/file") == "stays"
     assert ask(machine, "hostname") == "inspect-07"
     assert ask(machine, "cat", "/run/vmrole/ready").split()[-1] == after

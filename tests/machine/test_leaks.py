@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from tests.conftest import VMROLE, guests, inventory, settled, vmrole
+from tests.conftest import HANGS, VMROLE, guests, inventory, settled, vmrole
 
 pytestmark = pytest.mark.vm
 
@@ -42,16 +42,16 @@ def until(log: Path, what: str, process: subprocess.Popen[bytes]) -> None:
             raise AssertionError(f"it ended with {process.returncode}: {process.communicate()}")
         return True if events.exists() and what in events.read_text() else None
 
-    assert Deadline(120).poll(seen, every=0.1), f"no {what!r} in {events.read_text()}"
+    assert Deadline(HANGS).poll(seen, every=0.1), f"no {what!r} in {events.read_text()}"
 
 
 def test_interrupted_while_the_machine_is_made(image: str, tmp_path: Path, state_folder: Path) -> None:
     """Between libvirt's making a domain and our knowing of it."""
     before = inventory(state_folder)
     process = start(*endless(image, tmp_path))
-    assert Deadline(60).poll(lambda: guests(state_folder) or None, every=0.002)
+    assert Deadline(HANGS).poll(lambda: guests(state_folder) or None, every=0.002)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS)
     assert process.returncode == 143
     settled(state_folder, before)
 
@@ -79,7 +79,7 @@ def test_interrupted(
     process = start(*endless(image, tmp_path, *options))
     until(tmp_path, when, process)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANGS)
     assert process.returncode == code, stderr
     assert b"Traceback" not in stderr
     assert '"verdict": "interrupted"' in (tmp_path / "out/result.json").read_text()
@@ -90,9 +90,9 @@ def test_exec_interrupted(image: str, state_folder: Path) -> None:
     """What has no result says by its exit code which signal it was."""
     before = inventory(state_folder)
     process = start("exec", "--image", image, "--", "/bin/sleep", "250")
-    assert Deadline(120).poll(lambda: True if guests(state_folder) else None, every=0.1)
+    assert Deadline(HANGS).poll(lambda: True if guests(state_folder) else None, every=0.1)
     process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=HANGS)
     assert process.returncode == 143 and b"interrupted" in stderr, stderr
     assert b"Traceback" not in stderr
     settled(state_folder, before)
@@ -166,7 +166,11 @@ def test_kept_machine(image: str, state_folder: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.stderr
     assert len(guests(state_folder)) == 1
     shell = subprocess.run(
-        [VMROLE, "shell", tmp_path / "out"], input=b"hostname; exit 5\n", capture_output=True, timeout=60, check=False
+        [VMROLE, "shell", tmp_path / "out"],
+        input=b"hostname; exit 5\n",
+        capture_output=True,
+        timeout=HANGS,
+        check=False,
     )
     assert shell.returncode == 5 and b"VMROLE-" in shell.stdout, shell
     swept = vmrole("sweep", "--json").json

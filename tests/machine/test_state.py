@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from harness.state import process_folders
+from tests.conftest import HANGS
 
 MAKE = """
 from harness.state import new_process_folder
@@ -29,7 +30,7 @@ def test_a_sweep_leaves_alone_what_is_just_being_made() -> None:
     sweepers = [subprocess.Popen([sys.executable, "-c", SWEEP]) for _ in range(2)]
     try:
         makers = [subprocess.Popen([sys.executable, "-c", MAKE]) for _ in range(2)]
-        assert [maker.wait(timeout=120) for maker in makers] == [0, 0]
+        assert [maker.wait(timeout=HANGS) for maker in makers] == [0, 0]
         assert [sweeper.poll() for sweeper in sweepers] == [None, None]
     finally:
         for sweeper in sweepers:

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY, VMROLE, guests
+from tests.conftest import HANGS, REPOSITORY, VMROLE, guests
 
 EXAMPLES = REPOSITORY / "docs/nightly"
 SET_UP = ["apt-get update && apt-get install --yes git make", "make setup"]
@@ -57,7 +57,7 @@ def test_ci_systems(example: Any, image: str, tmp_path: Path, state_folder: Path
     (tmp_path / ".venv/bin/vmrole").symlink_to(VMROLE)
     for line in lines[2:]:
         done = subprocess.run(
-            ["bash", "-e", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+            ["bash", "-e", "-c", line], cwd=tmp_path, capture_output=True, text=True, timeout=HANGS, check=False,
             env=os.environ | {"CI": "true"}, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

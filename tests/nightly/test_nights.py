@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.deadline import Deadline
-from tests.conftest import SAMPLES, VMROLE, guests, inventory, vmrole
+from tests.conftest import HANGS, SAMPLES, VMROLE, guests, inventory, vmrole
 from tests.nightly.test_file import file
 
 pytestmark = pytest.mark.vm
@@ -111,7 +111,7 @@ def in_the_middle(night: subprocess.Popen[str], output: Path, case: str) -> tupl
                 return int(pid), name
         return None
 
-    found = Deadline(120).poll(working, every=0.05)
+    found = Deadline(HANGS).poll(working, every=0.05)
     assert found, state(output)
     return found
 
@@ -130,13 +130,13 @@ def test_twelve_runs_with_a_worker_killed_and_the_night_killed(image: str, tmp_p
     os.kill(victim, signal.SIGKILL)
     _, cut_too = in_the_middle(night, output, "Seconds=@second")
     (tmp_path / "second").write_text("0")
-    assert Deadline(120).poll(lambda: True if done(output) >= 5 else None), state(output)
+    assert Deadline(HANGS).poll(lambda: True if done(output) >= 5 else None), state(output)
     early = {run["key"]: run["attempts"] for run in state(output) if run["exit_code"] is not None}
     night.kill()
     said = night.communicate()[0]
     assert f"its process was killed by SIGKILL ({cut})" in said
     # Its workers see that it is gone, and end in order, although nobody sweeps.
-    assert Deadline(60).poll(lambda: True if not guests(state_folder) else None), inventory(state_folder)
+    assert Deadline(HANGS).poll(lambda: True if not guests(state_folder) else None), inventory(state_folder)
 
     ended = vmrole("nightly", path, "--json")
     assert ended.code == ended.json["exit_code"] == 2, ended.stderr
@@ -177,7 +177,7 @@ def test_ctrl_c_ends_the_runs_in_order_and_the_night_goes_on_later(
     other = vmrole("nightly", path)
     assert (other.code, "another nightly is at work" in other.stderr) == (3, True)
     night.send_signal(signal.SIGINT)
-    out, err = night.communicate(timeout=120)
+    out, err = night.communicate(timeout=HANGS)
     assert night.returncode == 130, err
     assert "Traceback" not in err
     assert f"the nightly was interrupted by SIGINT ({cut})" in out

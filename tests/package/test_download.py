@@ -18,6 +18,7 @@ from harness.deadline import Deadline
 from harness.errors import HostError, PackageError, UsageError
 from harness.package.download import KEPT_DAYS, check_url, download, is_below, shown
 from harness.package.external import Places, with_external
+from tests.conftest import HANGS
 from tests.package.test_external import codes, package
 
 DATA = b"an installer"
@@ -72,7 +73,7 @@ class Server:
 
 
 def load(url: str, folder: Path, *allowed: str, wanted: str | None = None, most: int = 1000) -> Path | None:
-    return download(url, allowed or (url,), folder, wanted=wanted, most=most, deadline=Deadline(20))
+    return download(url, allowed or (url,), folder, wanted=wanted, most=most, deadline=Deadline(HANGS))
 
 
 def places(folder: Path, *allowed: str) -> Places:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from harness.errors import PackageError, UsageError, VmRoleError
 from harness.package import Package, read_configuration, read_definition, read_package, read_parameters
 from harness.package.findings import CODES
 from harness.package.resolve import resolve_definition
+from tests.conftest import processor_seconds
 from tests.package.material import definition, field, view, with_profile, write
 
 QUIET = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -155,9 +155,8 @@ def test_any_password_comes_through_and_is_not_shown(tmp_path: Path, package: Pa
 def test_hostile_nested_json_takes_bounded_time(tmp_path: Path, package: Package, text: str) -> None:
     document = whole()
     document["ResourceExtensionReferences"][0]["ResourceExtensionParameterValues"] = text
-    start = time.monotonic()
-    deploy(write(tmp_path, document, "a.resdef"), package)
-    assert time.monotonic() - start < 10
+    with processor_seconds(20):
+        deploy(write(tmp_path, document, "a.resdef"), package)
 
 
 def test_nested_json_in_nested_json_stays_a_string(tmp_path: Path, package: Package) -> None:
@@ -172,9 +171,8 @@ def test_nested_json_in_nested_json_stays_a_string(tmp_path: Path, package: Pack
 def test_patterns_of_views_end(tmp_path: Path, package: Package) -> None:
     fields = [field(f"F{n}", DefaultValue="a" * 40 + "!", Validation={"RegExp": "^(a|aa)+$"}) for n in range(60)]
     write(tmp_path, view(*fields), "a.viewdef")
-    start = time.monotonic()
-    read_definition(write(tmp_path, whole(), "a.resdef"))
-    assert time.monotonic() - start < 10
+    with processor_seconds(20):
+        read_definition(write(tmp_path, whole(), "a.resdef"))
 
 
 def test_archives_of_definitions_are_as_safe_as_others(tmp_path: Path) -> None:

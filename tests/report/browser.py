@@ -147,7 +147,7 @@ def browser(arguments: Sequence[str] = ()) -> Iterator[Browser]:
             os.close(we_write)
             os.close(we_read)
             try:
-                process.wait(10)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

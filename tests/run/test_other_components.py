@@ -26,7 +26,7 @@ from harness.image.recipe import Image
 from harness.masking import Masker
 from harness.run import runner
 from harness.scenario import ScenarioGuest
-from tests.conftest import SAMPLES
+from tests.conftest import HANGS, SAMPLES
 
 pytestmark = pytest.mark.vm
 
@@ -40,7 +40,7 @@ def with_next_components(name: str, folder: Path) -> Image:
     for changed in ("debian-12/agent/main.c", "windows-components/guest/main.c"):
         with (tree / changed).open("a", encoding="utf-8") as source:
             source.write("/* of the next version */\n")
-    build_components(catalog.load(name, tree), made, deadline=Deadline(300))
+    build_components(catalog.load(name, tree), made, deadline=Deadline(HANGS))
     return replace(image, components=made)
 
 
@@ -77,7 +77,7 @@ def test_a_machine_gets_them_in_its_run(
         guest.put(b"old", _inside(name))
         guest.recycle()
         assert guest.succeed(*version).strip() == ours
-        seen = identity.read_back(role.deployed.guest, deadline=Deadline(120)).observations
+        seen = identity.read_back(role.deployed.guest, deadline=Deadline(HANGS)).observations
         assert [one for one in seen if not one.ok] == []
         guest.fail(*(("cat", _inside(name)) if name == "debian-12" else ("cmd.exe", "/c", "type", _inside(name))))
     result = json.loads((output / "result.json").read_text("utf-8"))

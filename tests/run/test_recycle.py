@@ -16,6 +16,7 @@ from harness.run.events import Event, EventBus, ScenarioActed
 from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
 from harness.scenario import ScenarioGuest
+from tests.conftest import HANGS
 
 pytestmark = pytest.mark.vm
 
@@ -51,7 +52,7 @@ def machine(image: str) -> Iterator[Deployed]:
 def shell(machine: Deployed, script: str) -> str:
     """What a script of Linux says in the guest, on its Linux side where that is a stand-in."""
     with ChannelGuest(machine.machine.channel()) as agent:
-        done = agent.run(["sh", "-c", script], deadline=Deadline(120))
+        done = agent.run(["sh", "-c", script], deadline=Deadline(HANGS))
     assert done.exit_code == 0, (script, done)
     return done.stdout.decode()
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.machine.checkpoints import Recording
-from tests.conftest import VMROLE, Ran, inventory, vmrole
+from tests.conftest import HANGS, VMROLE, Ran, inventory, vmrole
 from tests.run.test_certificates import make, write
 
 pytestmark = pytest.mark.vm
@@ -109,9 +109,10 @@ def test_the_disk_and_the_memory_are_those_of_then(failed: Failed, tmp_path: Pat
 def test_clock_and_entropy_are_of_now(failed: Failed, tmp_path: Path) -> None:
     seen = []
     for name in ("a", "b"):
+        before = time.time()
         done = vmrole("replay", failed.output, "--from", "run-once-4", "--output", tmp_path / name, "--json")
         _first, _second, clock, uuid, *_ = steps(done)["run-once-4"]["stdout"].split()
-        assert abs(float(clock) - time.time()) < 30
+        assert before - 2 < float(clock) < time.time() + 2
         seen.append(uuid)
     assert seen[0] != seen[1]
 
@@ -144,7 +145,8 @@ def test_commands_that_never_ran_are_told(failed: Failed, tmp_path: Path) -> Non
 def test_a_shell_before_a_step(failed: Failed) -> None:
     done = subprocess.run(
         [VMROLE, "shell", failed.output, "--at", "run-once-2"],
-        input=b"cat /root/trace; ls /var/lib/waagent | wc -l; exit 4\n", capture_output=True, timeout=120, check=False,
+        input=b"cat /root/trace; ls /var/lib/waagent | wc -l; exit 4\n",
+        capture_output=True, timeout=HANGS, check=False,
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert b"first\r\n" in done.stdout or b"first\n" in done.stdout

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import VMROLE, inventory, vmrole
+from tests.conftest import HANGS, VMROLE, inventory, vmrole
 from tests.run.test_certificates import make, write
 from tests.run.test_windows_execute import PAYLOAD, extension, script, scripts
 
@@ -124,6 +124,6 @@ def test_the_disk_and_the_memory_are_those_of_then(failed: Failed, tmp_path: Pat
 def test_a_shell_before_a_step(failed: Failed) -> None:
     argv = [str(VMROLE), "shell", str(failed.output), "--at", "preinstall-2"]
     lines = b"set WORD=lines\necho all %WORD%\n\ntype C:\\trace.txt\nif not exist C:\\made exit 4\nexit 5\n"
-    done = subprocess.run(argv, input=lines, capture_output=True, timeout=240, check=False)
+    done = subprocess.run(argv, input=lines, capture_output=True, timeout=HANGS, check=False)
     assert done.returncode == 4, done.stderr
     assert done.stdout.split() == [b"all", b"lines", b"first"]

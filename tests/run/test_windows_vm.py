@@ -33,7 +33,7 @@ from harness.run.request import MachineRequest
 from harness.run.result import StepResult
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.identity import WindowsIdentity
-from tests.conftest import REPOSITORY, VMROLE, inventory, vmrole
+from tests.conftest import HANGS, REPOSITORY, VMROLE, inventory, vmrole
 from tests.run.test_certificates import make, write
 from tests.run.test_windows_execute import extension, script, scripts
 
@@ -89,7 +89,7 @@ def machine(image: str, events: list[Event], tmp_path_factory: pytest.TempPathFa
 
 
 def _soon() -> Deadline:
-    return Deadline(240)
+    return Deadline(HANGS)
 
 
 def guest_of(machine: Deployed) -> WinRmGuest:
@@ -112,7 +112,7 @@ def run(machine: Deployed, tmp_path: Path, *items: dict[str, Any]) -> list[StepR
     bus.subscribe(lambda event: found.update({event.step.id: event.step}) if isinstance(event, StepFinished) else None)
     executor = WindowsExecutor.of(machine.image.recipe)
     try:
-        execute(plan, executor, machine.guest, bus, deadline=Deadline(400), mask=lambda data: data)
+        execute(plan, executor, machine.guest, bus, deadline=Deadline(HANGS), mask=lambda data: data)
     finally:
         run.steps = list(found.values())  # type: ignore[attr-defined]
     return list(found.values())
@@ -164,7 +164,9 @@ def test_another_password_is_refused(machine: Deployed) -> None:
     host, port = machine.machine.endpoint(5986)
     assert isinstance(machine.identity, WindowsIdentity)
     with pytest.raises(GuestError, match="does not let Administrator in"):
-        WinRmGuest.connect(host, port, password="wrong", certificate=machine.identity.winrm.pem, deadline=Deadline(60))
+        WinRmGuest.connect(
+            host, port, password="wrong", certificate=machine.identity.winrm.pem, deadline=Deadline(HANGS)
+        )
 
 
 def test_a_restart_keeps_what_is_on_the_disk(machine: Deployed) -> None:

@@ -23,7 +23,7 @@ from harness.machine.slots import processors
 from harness.pytest_plugin import _case
 from harness.run.result import InstanceResult, Outcome, RunResult, StepResult, Verdict
 from harness.scenario.start import require_executed
-from tests.conftest import REPOSITORY, SAMPLES, VMROLE, guests, vmrole
+from tests.conftest import HANGS, REPOSITORY, SAMPLES, VMROLE, guests, vmrole
 
 pytestmark = pytest.mark.vm
 
@@ -68,7 +68,7 @@ def session(folder: Path, scenarios: str, *arguments: str) -> Session:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=400,
+        timeout=HANGS,
         check=False,
         env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
     )
@@ -147,10 +147,10 @@ def test_an_interrupted_session_leaves_nothing(image: str, state_folder: Path, t
     )
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--vmrole-output=runs"]
     process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert Deadline(200).poll(lambda: (tmp_path / "there").exists() or process.poll() is not None or None)
+    assert Deadline(HANGS).poll(lambda: (tmp_path / "there").exists() or process.poll() is not None or None)
     assert len(guests(state_folder)) == 2
     process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=HANGS)
     assert process.returncode == 2 and "KeyboardInterrupt" in text, text
     assert guests(state_folder) == []
     assert (tmp_path / "runs/test_long-1/report.html").exists()
@@ -243,7 +243,7 @@ def test_one(vm_role: VmRole, good: bool) -> None:
     assert "test_one-True-1\n" not in done.text
     assert len(guests(state_folder)) == 1
     entered = subprocess.run(
-        [VMROLE, "shell", run], input="cat /root/left\n", capture_output=True, text=True, timeout=120, check=False
+        [VMROLE, "shell", run], input="cat /root/left\n", capture_output=True, text=True, timeout=HANGS, check=False
     )
     assert "it was here" in entered.stdout, entered.stderr
     assert vmrole("sweep", "--kept").code == 0

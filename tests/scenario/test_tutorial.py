@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, VMROLE
+from tests.conftest import HANGS, REPOSITORY, VMROLE
 from tests.scenario.test_plugin import session
 
 pytestmark = pytest.mark.vm
@@ -42,7 +42,7 @@ def test_the_tutorial_works(image: str, tmp_path: Path) -> None:
             wanted = _EXITS.search(line)
             done = subprocess.run(
                 ["sh", "-c", _EXITS.sub("", line)],
-                cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+                cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANGS,
                 check=False,
             )  # fmt: skip
             ran.append((line, done.stdout + done.stderr))

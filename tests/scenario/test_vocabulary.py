@@ -24,6 +24,7 @@ from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
 from harness.scenario import ScenarioGuest
 from harness.scenario.probes import linux_ports, windows_ports
+from tests.conftest import HANGS
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def deployed(image: str) -> Iterator[Deployed]:
 
 @contextlib.contextmanager
 def machine(image: str) -> Iterator[Deployed]:
-    bus, deadline, request = EventBus(), Deadline(300), MachineRequest(image)
+    bus, deadline, request = EventBus(), Deadline(HANGS), MachineRequest(image)
     found = find_image(request, bus, deadline=deadline)
     with (
         hypervisor(request, bus) as (driver, scratch),
@@ -63,7 +64,7 @@ def over(request: pytest.FixtureRequest, deployed: Deployed) -> Iterator[tuple[S
         assert isinstance(deployed.guest, ChannelGuest)
         yield ScenarioGuest(deployed, bus), told
         return
-    terminal = deployed.terminal(deadline=Deadline(60))
+    terminal = deployed.terminal(deadline=Deadline(HANGS))
     assert isinstance(terminal, SshGuest)
     with terminal as ssh:
         yield ScenarioGuest(dataclasses.replace(deployed, guest=ssh), bus), told
@@ -92,13 +93,19 @@ def test_commands(over: Over) -> None:
 
 def test_waits(over: Over) -> None:
     guest, told = over
-    guest.run(["rm", "-rf", "/run/later"])
-    guest.succeed("systemd-run", "sh", "-c", "sleep 1; echo hello >/run/later; sleep 1; rm /run/later")
+    guest.run(["rm", "-rf", "/run/later", "/run/seen"])
+    guest.succeed(
+        "systemd-run",
+        "sh",
+        "-c",
+        "sleep 1; echo hello >/run/later; while [ ! -e /run/seen ]; do sleep 0.2; done; rm /run/later",
+    )
     guest.wait_for_file("/run/later")
     assert guest.wait_until_succeeds("cat", "/run/later") == "hello\n"
+    guest.succeed("touch", "/run/seen")
     assert guest.wait_until_fails("cat", "/run/later").exit_code == 1
     guest.wait_for_port(22)
-    assert [act.what for act in told.acts[-4:]] == [
+    assert [act.what for act in told.acts if act.what.startswith("wait")] == [
         "wait for the file /run/later",
         "wait for cat /run/later to succeed",
         "wait for cat /run/later to fail",
@@ -109,14 +116,14 @@ def test_waits(over: Over) -> None:
 def test_waits_tell_what_they_saw_last(over: Over) -> None:
     guest, told = over
     saw = r"the ports that something listens on are (.*, )?22(, .*)?$"
-    with failing(rf"^waited 1 s for port 81 to be listened on, looked \d+ times; the last time {saw}"):
-        guest.wait_for_port(81, timeout=1)
+    with failing(rf"^waited 4 s for port 81 to be listened on, looked \d+ times; the last time {saw}"):
+        guest.wait_for_port(81, timeout=4)
     with failing(r"for the file /no, looked .*; the last time there is nothing of that name$"):
-        guest.wait_for_file("/no", timeout=0.5)
+        guest.wait_for_file("/no", timeout=4)
     with failing(r"for cat /no to succeed, .* it ended with 1; stderr: cat: /no: No such file"):
-        guest.wait_until_succeeds("cat", "/no", timeout=0.5)
+        guest.wait_until_succeeds("cat", "/no", timeout=4)
     with failing(r"for echo hi to fail, .*; the last time it ended with 0; stdout: hi$"):
-        guest.wait_until_fails("echo", "hi", timeout=0.5)
+        guest.wait_until_fails("echo", "hi", timeout=4)
     # A command that hangs does not make the wait longer than it was to be.
     with failing(r"it was stopped at its time-out"):
         guest.wait_until_succeeds("sleep", "60", timeout=1)
@@ -153,7 +160,7 @@ def test_network(deployed: Deployed) -> None:
     assert banner(host, port, seconds=2) == b""
     guest.unblock_network()
     guest.wait_until_succeeds(*carrier)
-    assert Deadline(30).poll(lambda: banner(host, port, seconds=2) or None)
+    assert Deadline(HANGS).poll(lambda: banner(host, port, seconds=2) or None)
     assert guest.succeed("ip", "-4", "-o", "addr", "show", "eth0") == address
 
 
@@ -175,7 +182,7 @@ def test_a_wait_outlives_a_reboot_of_the_guest(image: str) -> None:
         before = guest.succeed("cat", "/proc/sys/kernel/random/boot_id")
         guest.succeed("systemd-run", "sh", "-c", "sleep 1; systemctl reboot")
         script = f"[ $(cat /proc/sys/kernel/random/boot_id) != {before.strip()} ]"
-        guest.wait_until_succeeds("sh", "-c", script, timeout=120)
+        guest.wait_until_succeeds("sh", "-c", script, timeout=HANGS)
         assert guest.reboot() not in ("", before.strip())
         assert guest.succeed("echo", "again") == "again\n"
 
@@ -197,7 +204,7 @@ def test_a_machine_that_ends_ends_the_wait(image: str) -> None:
         guest = ScenarioGuest(deployed, EventBus())
         threading.Timer(1.0, deployed.machine.crash).start()
         with pytest.raises(GuestError, match="the machine stopped while the scenario waited"):
-            guest.wait_for_file("/no", timeout=300)
+            guest.wait_for_file("/no", timeout=HANGS)
 
 
 def test_without_a_machine() -> None:

@@ -20,6 +20,7 @@ from winrm.exceptions import InvalidCredentialsError, WinRMOperationTimeoutError
 
 from harness.deadline import Deadline
 from harness.image.windows import compile_program
+from tests.conftest import HANGS
 from tests.standin.native import FILLING, PASSWORD, Listener
 
 _Connect = Callable[..., winrm.Session]
@@ -186,12 +187,9 @@ def test_terminate_ends_everything_that_was_started(listener: Listener) -> None:
     # Two generations; the mark is in their command lines, as Linux sees them.
     command = protocol.run_command(shell, "echo go& cmd /c for /l %i in (0,0,1) do @ver the-mark>nul")
     _await_output(protocol, shell, command, b"go\r\n")
-    deadline = time.monotonic() + 20
-    while _processes("the-mark") < 2:
-        assert time.monotonic() < deadline
+    assert Deadline(HANGS).poll(lambda: True if _processes("the-mark") >= 2 else None)
     protocol.cleanup_command(shell, command)
-    while _processes("the-mark"):
-        assert time.monotonic() < deadline
+    assert Deadline(HANGS).poll(lambda: None if _processes("the-mark") else True)
     with pytest.raises(WSManFaultError) as fault:
         protocol.get_command_output_raw(shell, command)
     assert fault.value.wsman_fault_code == 2150858843
@@ -281,9 +279,9 @@ def test_what_a_program_wrote_comes_before_its_end(listener: Listener, tmp_path:
     """It ends with full pipes, while its client fetches nothing: what waits there is nevertheless told."""
     program, ended = tmp_path / "filling.exe", tmp_path / "ended"
     (tmp_path / "filling.c").write_text(FILLING)
-    compile_program([tmp_path / "filling.c"], program, [], (), deadline=Deadline(60))
+    compile_program([tmp_path / "filling.c"], program, [], (), deadline=Deadline(HANGS))
     process = listener.runner.run(" ".join(f"Z:{path}".replace("/", "\\") for path in (program, ended)))
-    assert Deadline(60).poll(lambda: ended.exists() or None)
+    assert Deadline(HANGS).poll(lambda: ended.exists() or None)
     time.sleep(2)
     got, code = 0, None
     while code is None:

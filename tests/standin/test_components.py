@@ -16,6 +16,7 @@ from harness.deadline import Deadline
 from harness.image.catalog import images_folder
 from harness.image.windows import INSTALLER, ISO, build_installer
 from harness.run.windows.unattend import SERVICE, install_components
+from tests.conftest import HANGS
 from tests.standin.native import WINE
 
 PROGRAM = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
@@ -24,12 +25,12 @@ PROGRAM = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
 @pytest.fixture(scope="module")
 def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("components")
-    build_installer(images_folder() / "windows-components", folder, "1.2.3+test", deadline=Deadline(120))
+    build_installer(images_folder() / "windows-components", folder, "1.2.3+test", deadline=Deadline(HANGS))
     return folder
 
 
 def _wine(wine: dict[str, str], *argv: str) -> str:
-    done = subprocess.run([WINE, *argv], env=wine, capture_output=True, timeout=120, check=False)
+    done = subprocess.run([WINE, *argv], env=wine, capture_output=True, timeout=HANGS, check=False)
     assert done.returncode == 0, (argv, done.stdout, done.stderr)
     return done.stdout.decode("cp1252").replace("\r\n", "\n")
 
@@ -66,14 +67,14 @@ def test_it_installs_a_service_a_record_and_the_answer_file(installer: Path, win
     assert (drive / "Program Files/VMRole/vmrole-run.exe").exists()
     _wine(wine, "msiexec", "/x", product, "/qn")
     assert not (drive / "Program Files/VMRole/vmrole-guest.exe").exists()
-    done = subprocess.run([WINE, "net", "start", SERVICE], env=wine, capture_output=True, timeout=60, check=False)
+    done = subprocess.run([WINE, "net", "start", SERVICE], env=wine, capture_output=True, timeout=HANGS, check=False)
     assert done.returncode != 0
 
 
 def test_another_version_takes_the_place_of_one_that_runs(
     installer: Path, wine: dict[str, str], tmp_path: Path
 ) -> None:
-    build_installer(images_folder() / "windows-components", tmp_path, "1.2.4+test", deadline=Deadline(120))
+    build_installer(images_folder() / "windows-components", tmp_path, "1.2.4+test", deadline=Deadline(HANGS))
     for folder in (installer, tmp_path):
         _install(wine, folder)
     told = dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
@@ -96,7 +97,9 @@ def test_its_service_empties_what_a_recycle_noted(installer: Path, wine: dict[st
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"old")
     (resources / "Work/readonly").chmod(0o444)
-    done = subprocess.run([WINE, PROGRAM, "recycle", "Other"], env=wine, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [WINE, PROGRAM, "recycle", "Other"], env=wine, capture_output=True, timeout=HANGS, check=False
+    )
     assert (done.returncode, done.stderr) == (1, b"Other is no local resource of this machine\r\n")
     try:
         _wine(wine, PROGRAM, "recycle", *names[:3])
@@ -104,11 +107,11 @@ def test_its_service_empties_what_a_recycle_noted(installer: Path, wine: dict[st
 
         def emptied() -> bool | None:
             # Refused while it still stops.
-            subprocess.run([WINE, "net", "start", SERVICE], env=wine, capture_output=True, timeout=60, check=False)
+            subprocess.run([WINE, "net", "start", SERVICE], env=wine, capture_output=True, timeout=HANGS, check=False)
             return not (state / "recycle").exists() or None
 
         _wine(wine, "net", "stop", SERVICE)
-        assert Deadline(60).poll(emptied), "the service did not do it"
+        assert Deadline(HANGS).poll(emptied), "the service did not do it"
         assert [sorted(path.name for path in (resources / name).iterdir()) for name in names] == [[], [], [], ["file"]]
     finally:
         (state / "instance.conf").unlink()
@@ -151,7 +154,7 @@ def test_answer_files_keep_no_secrets(installer: Path, wine: dict[str, str], tmp
         # What comes next fails: there is no WinRM here to wait for.
         instance.mkdir(parents=True)
         argv = [WINE, PROGRAM, "specialize", f"Z:{tmp_path}".replace("/", "\\")]
-        done = subprocess.run(argv, env=wine, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(argv, env=wine, capture_output=True, timeout=HANGS, check=False)
         assert done.returncode == 1 and b"instance.conf" in done.stderr, done
         scrubbed = ANSWERS.replace("<![CDATA[SECRET]]>", DELETED).replace("SECRET", DELETED)
         assert own.read_text() == scrubbed
@@ -179,7 +182,9 @@ def test_bad_instance_data_is_one_sentence(
     _install(wine, installer)
     (tmp_path / "answer.conf").write_text(lines)
     folder = f"Z:{tmp_path}".replace("/", "\\")
-    done = subprocess.run([WINE, PROGRAM, "specialize", folder], env=wine, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [WINE, PROGRAM, "specialize", folder], env=wine, capture_output=True, timeout=HANGS, check=False
+    )
     assert (done.returncode, done.stdout) == (1, b"")
     assert sentence in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1

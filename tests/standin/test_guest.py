@@ -18,7 +18,7 @@ from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
 from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
-from tests.conftest import VMROLE
+from tests.conftest import HANGS, VMROLE
 
 pytestmark = pytest.mark.vm
 
@@ -40,7 +40,7 @@ def machine() -> Iterator[Deployed]:
 
 
 def _run(machine: Deployed, line: str) -> tuple[int | None, str, str]:
-    done = machine.guest.run(["cmd.exe", "/c", line], deadline=Deadline(240))
+    done = machine.guest.run(["cmd.exe", "/c", line], deadline=Deadline(HANGS))
     return done.exit_code, done.stdout.decode("cp1252"), done.stderr.decode("cp1252")
 
 

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.conftest import HANGS
 from tests.standin.native import TOOLS, WINE, compile_tool
 
 UNAVAILABLE = 9150
@@ -38,7 +39,7 @@ class Tools:
         """A program by its full name, so that Wine's own of that name does not come first; its code has 8 bits here."""
         argv = [WINE, f"C:\\tools\\{name}.exe", *arguments]
         done = subprocess.run(
-            argv, env=self.environment, input=stdin, capture_output=True, timeout=60, cwd=self.drive, check=False
+            argv, env=self.environment, input=stdin, capture_output=True, timeout=HANGS, cwd=self.drive, check=False
         )
         return done.returncode, done.stdout.decode().replace("\r\n", "\n"), done.stderr.decode().replace("\r\n", "\n")
 
@@ -87,7 +88,7 @@ def test_what_is_not_there_fails_loudly(tools: Tools, argv: list[str], name: str
 def test_a_batch_file_that_swallows_the_code_is_seen(tools: Tools) -> None:
     before = tools.log
     (tools.drive / "swallow.cmd").write_bytes(b"@C:\\tools\\powershell.exe -File x.ps1 >nul 2>nul\r\n@exit /b 0\r\n")
-    done = subprocess.run([WINE, "cmd", "/c", "C:\\swallow.cmd"], env=tools.environment, timeout=60, check=False)
+    done = subprocess.run([WINE, "cmd", "/c", "C:\\swallow.cmd"], env=tools.environment, timeout=HANGS, check=False)
     assert done.returncode == 0
     assert tools.log == f"{before}powershell\n"
 
@@ -95,7 +96,7 @@ def test_a_batch_file_that_swallows_the_code_is_seen(tools: Tools) -> None:
 def test_the_exit_code_is_one_that_a_batch_file_notices(tools: Tools) -> None:
     line = "C:\\tools\\netsh.exe 2>nul& if errorlevel 9150 if not errorlevel 9151 echo distinct"
     done = subprocess.run(
-        [WINE, "cmd", "/c", line], env=tools.environment, capture_output=True, timeout=60, check=False
+        [WINE, "cmd", "/c", line], env=tools.environment, capture_output=True, timeout=HANGS, check=False
     )
     assert done.stdout.split() == [b"distinct"]
 
@@ -139,7 +140,7 @@ def test_setx_is_seen_by_reg(tools: Tools) -> None:
         ],
         env=tools.environment,
         capture_output=True,
-        timeout=60,
+        timeout=HANGS,
         check=False,
     )
     assert b"REG_SZ    one two" in done.stdout
