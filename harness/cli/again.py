@@ -33,7 +33,8 @@ _DEFAULTS = {
     "instance": ("--instance", 1),
     "pattern_defaults": ("--pattern-defaults", "recorded"),
 }
-_FLAGS = {"strict": "--strict", "allow_unexecuted": "--allow-unexecuted", "cold": "--cold"}
+_FLAGS = {"strict": "--strict", "allow_unexecuted": "--allow-unexecuted", "cold": "--cold",
+          "exact_timeouts": "--exact-timeouts"}  # fmt: skip
 _REPEATED = {
     "certificates": "--certificate",
     "local_resources": "--local-resource",

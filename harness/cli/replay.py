@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory, new or empty.")
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
+@click.option("--exact-timeouts", is_flag=True,
+              help="Time-outs of steps as their author wrote them, in an emulated guest too.")  # fmt: skip
 @click.option("--no-checkpoints", is_flag=True, help="Do not save the machine before each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def command(run: str, step: str, package: Path | None, as_json: bool, **options: Any) -> None:  # fmt: skip
@@ -61,12 +63,14 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
     from harness.run.request import Resume
 
     how = dict(kept.facts["how"])
+    asked = {"exact_timeouts": options.pop("exact_timeouts", False) or how.get("exact_timeouts", False)}
     try:
         path = package or Path(how.pop("path"))
         extension = Path(how["extension"]) if how["extension"] else None
         request = prepare_run(
             path,
             **options,
+            **asked,
             parameters=(),
             parameters_file=None,
             given=how["given"],
@@ -85,6 +89,7 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
         raise UsageError(f"{path} has no step {step!r}", hint=f"its steps are {', '.join(known)}")
     kept.before(step)
     again = ("vmrole", "replay", kept.run, "--from", step, *(("--package", str(package)) if package else ()))
+    again += ("--exact-timeouts",) if asked["exact_timeouts"] else ()
     warnings = (*request.warnings, *changed_before(kept, request.plan, step))
     return dataclasses.replace(request, resume=Resume(kept, step), again=again, warnings=warnings)
 

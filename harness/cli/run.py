@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory, new or empty.")
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
+@click.option("--exact-timeouts", is_flag=True,
+              help="Time-outs of steps as their author wrote them, in an emulated guest too.")  # fmt: skip
 @click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
 @click.option("--no-checkpoints", is_flag=True, help="Do not save the machine before each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -122,6 +124,7 @@ def prepare(path: Path, **options: Any) -> RunRequest:
         strict=options["strict"],
         allow_unexecuted=options["allow_unexecuted"],
         timeout=options["timeout"],
+        exact_timeouts=options.get("exact_timeouts", False),
         secrets=(*subject.secrets, *machine.secrets, *as_the_agent_splits(subject.secrets)),
         warnings=tuple(warnings),
         case=options.get("case", ""),
@@ -154,6 +157,7 @@ def how_again(path: Path, subject: Subject, machine: MachineRequest, options: Ma
         "pattern_defaults": options.get("pattern_defaults", "recorded"),
         "strict": options["strict"],
         "allow_unexecuted": options["allow_unexecuted"],
+        "exact_timeouts": options.get("exact_timeouts", False),
         "image": machine.image,
         "memory": machine.memory_mb,
         "cpus": machine.cpus,

@@ -212,6 +212,9 @@ class Hypervisor(Protocol):
     def accelerator(self, image: Image) -> Accelerator:
         """What will execute guests of ``image``, and why."""
 
+    def slowness(self, image: Image) -> float:
+        """How many times longer than natively guests of ``image`` take; 1 where they are not emulated."""
+
     def turn(
         self, memory_mb: int, *, deadline: Deadline, waiting: Callable[[str], None]
     ) -> AbstractContextManager[None]:

@@ -24,7 +24,7 @@ _FILES = (
 _AS_THEY_ARE = (
     "local_resources", "service_role", "computer_name", "instance", "events", "pattern_defaults",
 )  # fmt: skip
-_SHARED = ("strict", "allow_unexecuted", "cold", "memory", "cpus", "connect")
+_SHARED = ("strict", "allow_unexecuted", "exact_timeouts", "cold", "memory", "cpus", "connect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ def _options(nightly: Nightly, entry: PackageEntry, folder: Path) -> dict[str, A
     return options | {
         "strict": bool(options["strict"]),
         "allow_unexecuted": bool(options["allow_unexecuted"]),
+        "exact_timeouts": bool(options["exact_timeouts"]),
         "cold": bool(options["cold"]),
         "network": own("network") or "none",
         "timeout": own("timeout") or TIMEOUT,

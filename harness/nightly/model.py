@@ -37,6 +37,9 @@ class _Options(_Model):
     strict: bool | None = Field(None, description="Warnings make exit code 1.")
     allow_unexecuted: bool | None = Field(None, description="Steps that cannot be executed are no reason for exit 4.")
     timeout: float | None = Field(None, ge=1, description="Seconds that one run may take; 3600 unless given.")
+    exact_timeouts: bool | None = Field(
+        None, description="Time-outs of steps as their author wrote them, in an emulated guest too."
+    )
     cold: bool | None = Field(None, description="Boot from power-on instead of forking.")
     checkpoints: bool | None = Field(
         None, description="Keep a failed run's checkpoints for replays; true unless given."

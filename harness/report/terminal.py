@@ -103,7 +103,7 @@ class TerminalReport:
                 self._begin(
                     f"step {self._shown.line(event.id)}",
                     self._shown.line(event.command or event.name, 100),
-                    event.limit,
+                    event.timeout.used if event.timeout else None,
                 )
             case events.StepFinished(step=step):
                 self._steps = [known for known in self._steps if known[0] != step.id]

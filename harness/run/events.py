@@ -23,6 +23,7 @@ from harness.run.result import (
     LocalResourceResult,
     RunResult,
     StepResult,
+    StepTimeout,
     iso,
     utc_now,
 )
@@ -140,13 +141,13 @@ class CheckpointTaken(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepStarted(Event):
-    """``limit`` is the step's own time-out in seconds."""
+    """``timeout`` is None where the step has none."""
 
     id: str
     name: str
     kind: str
     command: str = ""
-    limit: float | None = None
+    timeout: StepTimeout | None = None
     instance: str = "0"
 
 

@@ -12,6 +12,7 @@ from harness.errors import GuestError, GuestLostError, VmRoleError
 from harness.guest.protocol import Guest
 from harness.plan import Plan, Step
 from harness.run.events import EventBus, StepFinished, StepStarted
+from harness.run.limits import limit_of, within
 from harness.run.result import Outcome, StepResult, text_of, utc_now
 from harness.run.system import Done, Executor, Mask
 
@@ -37,17 +38,19 @@ def execute(
     before: Callable[[Step], None] = lambda _step: None,
     again: Again = lambda _step, _guest: None,
     start: str | None = None,
+    slowness: float = 1.0,
 ) -> bool:
     """Run every step of ``plan``; whether all of them may be followed by more.
 
     ``mask`` takes the secrets out of a stream before anything is cut from it. ``before`` is called before each step
     that is going to be run. ``again`` is called when the answer of a step was lost, and the step is run once more in
     the guest that it gives. With ``start`` the steps before the one of that id have been run, and are ``skipped``.
-    After a step that failed the deployment the others are ``skipped``. Steps of another operating system are
-    ``not_applicable`` and change nothing. After one that cannot be executed here the run goes on, and what follows is
-    marked as ``after_unexecuted``. Raises GuestError when what became of a step is not known.
+    ``slowness`` is what the time-outs of steps are multiplied by. After a step that failed the deployment the others
+    are ``skipped``. Steps of another operating system are ``not_applicable`` and change nothing. After one that cannot
+    be executed here the run goes on, and what follows is marked as ``after_unexecuted``. Raises GuestError when what
+    became of a step is not known.
     """
-    execution = _Execution(executor, guest, bus, deadline, mask, again)
+    execution = _Execution(executor, guest, bus, deadline, mask, again, slowness)
     over: str | None = None
     error: BaseException | None = None
     done_before = start is not None
@@ -88,6 +91,7 @@ class _Execution:
     deadline: Deadline
     mask: Mask
     again: Again
+    slowness: float
     current: Step | None = None
     unexecuted: bool = False
     """Whether a step before could not be executed here."""
@@ -110,9 +114,8 @@ class _Execution:
         """One step with the restarts that it asks for."""
         for runs in range(1, _MOST_RUNS + 1):
             self.current = step
-            self.bus.emit(
-                StepStarted(id=step.id, name=step.name, kind=step.kind, command=step.command, limit=step.timeout)
-            )
+            limit = limit_of(step, self.slowness)
+            self.bus.emit(StepStarted(id=step.id, name=step.name, kind=step.kind, command=step.command, timeout=limit))
             started = utc_now()
             done = self._answered(step)
             if done.rerun and runs == _MOST_RUNS:
@@ -146,8 +149,10 @@ class _Execution:
         return _agreed(first, second)
 
     def _try(self, step: Step) -> tuple[Done, GuestLostError | None]:
+        limit = limit_of(step, self.slowness)
+        limited = replace(step, timeout=limit.used if limit else None)
         try:
-            return self.executor.run(step, self.guest, deadline=self.deadline), None
+            return within(self.executor.run(limited, self.guest, deadline=self.deadline), limit), None
         except GuestLostError as error:
             return Done(Outcome.unknown, finding=error.message), error
 
@@ -167,6 +172,7 @@ class _Execution:
             started=started,
             seconds=result.seconds if result else None,
             after_unexecuted=after_unexecuted,
+            timeout=limit_of(step, self.slowness),
             finding=done.finding,
         )
         self.bus.emit(StepFinished(step=told, stdout=stdout, stderr=stderr))

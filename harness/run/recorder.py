@@ -90,7 +90,15 @@ class Recorder:
                 outcome = Outcome.interrupted
                 self._step(
                     event.instance,
-                    StepResult(event.id, event.name, event.kind, outcome, event.command, started=event.at),
+                    StepResult(
+                        event.id,
+                        event.name,
+                        event.kind,
+                        outcome,
+                        event.command,
+                        started=event.at,
+                        timeout=event.timeout,
+                    ),
                 )
             case events.StepFinished():
                 self._step(event.instance, event.step)

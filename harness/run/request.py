@@ -92,6 +92,8 @@ class RunRequest:
     strict: bool = False
     allow_unexecuted: bool = False
     timeout: float | None = None
+    exact_timeouts: bool = False
+    """Whether steps get the time-outs that their author wrote in an emulated guest, too."""
     secrets: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     case: str = ""

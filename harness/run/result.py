@@ -118,8 +118,20 @@ class PhaseResult:
 
 
 @dataclass(frozen=True, slots=True)
+class StepTimeout:
+    """The time-out of a step in seconds: what its author ``asked`` for, and what was ``used`` in this guest."""
+
+    asked: float
+    used: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"asked": _seconds(self.asked), "used": _seconds(self.used)}
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
-    """One step; what did not run has no exit code, start or duration. Streams are text, shortened by ``text_of``."""
+    """One step; what did not run has no exit code, start or duration. Streams are text, shortened by ``text_of``.
+    ``timeout`` is None where the step has none."""
 
     id: str
     name: str
@@ -132,6 +144,7 @@ class StepResult:
     started: datetime | None = None
     seconds: float | None = None
     after_unexecuted: bool = False
+    timeout: StepTimeout | None = None
     finding: str | None = None
     """Why the outcome is what it is, one sentence; None for plain success."""
 
@@ -148,6 +161,7 @@ class StepResult:
             "started": iso(self.started),
             "seconds": _seconds(self.seconds),
             "after_unexecuted": self.after_unexecuted,
+            "timeout": self.timeout.to_json() if self.timeout else None,
             "finding": self.finding,
         }
 

@@ -218,6 +218,7 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
             mask=role.mask,
             before=lambda step: _checkpoint(role, step),
             start=request.resume.step if request.resume else None,
+            slowness=1.0 if request.exact_timeouts else driver.slowness(image),
         )
 
 

@@ -135,6 +135,7 @@ class VmRole:
         allow_unexecuted: bool = False,
         cold: bool = False,
         timeout: float | None = None,
+        exact_timeouts: bool = False,
     ) -> ScenarioRole:
         """Deploy ``path``, an extension or with ``extension`` a definition, into a machine of its own, and return a
         ``ScenarioRole``. The machine is there until the test ends.
@@ -142,6 +143,7 @@ class VmRole:
         Paths are relative to the test's file. The arguments are the options of ``vmrole run``: ``parameters`` are
         values by name, as they are; ``certificates`` are FILE[:STORE], ``local_resources`` NAME[=MB][:keep],
         ``network`` is "none" or "nat", ``timeout`` the limit of the whole run in seconds.
+        With ``exact_timeouts`` steps get the time-outs that their author wrote in an emulated guest, too.
 
         An extension that fails raises nothing: ask ``role.verdict``. Steps that cannot be executed on the image skip
         the test with their names, unless ``allow_unexecuted``. A host that lacks something skips it too, with what is
@@ -185,6 +187,7 @@ class VmRole:
             allow_unexecuted=allow_unexecuted,
             cold=cold,
             timeout=timeout,
+            exact_timeouts=exact_timeouts,
             case=scene.case,
         )
         _find_image(scene, request.machine)

@@ -51,6 +51,7 @@ def test_it_asks_for_the_same(tmp_path: Path, extension: Path, monkeypatch: pyte
         "--certificate", f"{certificate}:Root", "--certificate-password-file", "pw", "--admin-password-file", "admin",
         "--local-resource", "Data=20", "--local-resource", "More", "--computer-name", "web-##", "--memory", "700",
         "--cpus", "1", "--network", "nat", "--instance", "3", "--event", "deploy,update", "--strict", "--cold",
+        "--exact-timeouts",
         "--allow-unexecuted", "--pattern-defaults", "console", "--timeout", "90", "--image", "debian-12",
     ]  # fmt: skip
     first = asked(words, tmp_path / "one")
@@ -59,8 +60,8 @@ def test_it_asks_for_the_same(tmp_path: Path, extension: Path, monkeypatch: pyte
     second = asked(first.again[2:], tmp_path / "two")
     assert second.again == first.again
     assert (second.machine, second.plan.steps) == (first.machine, first.plan.steps)
-    for name in ("strict", "allow_unexecuted", "timeout"):
-        assert getattr(second, name) == getattr(first, name)
+    for name in ("strict", "allow_unexecuted", "exact_timeouts", "timeout"):
+        assert getattr(second, name) == getattr(first, name) and getattr(first, name)
     assert second.machine.cold and second.how == first.how
 
 

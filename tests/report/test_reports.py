@@ -35,6 +35,7 @@ from harness.run.result import (
     LocalResourceResult,
     Outcome,
     StepResult,
+    StepTimeout,
     conclude,
     utc_now,
 )
@@ -73,7 +74,8 @@ def story(nasty: str = NASTY) -> Iterator[events.Event]:
         )
     )
     yield told(events.PhaseStarted(name="steps"))
-    yield told(events.StepStarted(id="run-once-1", name="first", kind="run-once", command=f"echo {nasty}", limit=300))
+    yield told(events.StepStarted(id="run-once-1", name="first", kind="run-once", command=f"echo {nasty}",
+                                 timeout=StepTimeout(300, 2100)))  # fmt: skip
     first = StepResult(
         "run-once-1", "first", "run-once", Outcome.succeeded, f"echo {nasty}", 0, nasty, "", utc_now(), 0.5
     )

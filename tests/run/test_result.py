@@ -99,6 +99,7 @@ def test_shape_of_the_result() -> None:
                         "started": "2026-01-02T03:04:05.678Z",
                         "seconds": 0.25,
                         "after_unexecuted": False,
+                        "timeout": None,
                         "finding": None,
                     }
                 ],
@@ -224,7 +225,7 @@ def test_events_as_json() -> None:
         "name": "n",
         "kind": "k",
         "command": "",
-        "limit": None,
+        "timeout": None,
         "instance": "0",
     }
     finished = events.StepFinished(step=STEP, stdout=b"hi\n").to_json()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -23,7 +24,7 @@ from harness.plan import Event, Plan, Step, make_plan
 from harness.run.events import Event as RunEvent
 from harness.run.events import EventBus, Notice, StepFinished
 from harness.run.execute import execute
-from harness.run.result import StepResult
+from harness.run.result import StepResult, StepTimeout
 from harness.run.windows.collect import collect
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.job import MOST, Ending, job_of, read_ending
@@ -90,6 +91,7 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
         cannot: tuple[str, ...] = (),
         event: Event = "deploy",
         seconds: float = HANGS,
+        slowness: float = 1.0,
     ) -> Ran:
         if isinstance(source, dict):
             document = tmp_path / "x.resext"
@@ -107,7 +109,7 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
         bus.subscribe(ran)
         executor = WindowsExecutor(True, frozenset(cannot))
         executor.prepare(plan, guest, bus, deadline=Deadline(HANGS))
-        execute(plan, executor, guest, bus, deadline=Deadline(seconds), mask=lambda data: data)
+        execute(plan, executor, guest, bus, deadline=Deadline(seconds), mask=lambda data: data, slowness=slowness)
         return ran
 
     return start
@@ -150,6 +152,30 @@ def test_warnings_and_patterns(run: Run) -> None:
     assert ran.steps["preinstall-2"].stdout == "still here\r\n"
     assert "time-out of 3 s" in (ran.steps["preinstall-3"].finding or "")
     assert (ran.steps["preinstall-3"].seconds or 0) >= 3
+
+
+def test_a_step_that_needs_more_than_its_time_out_in_an_emulated_guest_is_a_warning(run: Run) -> None:
+    ran = run(
+        scripts(
+            script(1, "cmd.exe /c ping.exe -n 4 127.0.0.1 >nul", TimeoutInSeconds=1),
+            script(2, "cmd.exe /c echo quick", TimeoutInSeconds=600),
+            script(3, "cmd.exe /c exit 3 & rem", TimeoutInSeconds=None),
+        ),
+        slowness=100.0,
+    )
+    assert ran.outcomes == {"preinstall-1": "warned", "preinstall-2": "succeeded", "preinstall-3": "failed"}
+    first, second, third = ran.steps.values()
+    assert first.timeout == StepTimeout(1, 100) and second.timeout == StepTimeout(600, 60000) and third.timeout is None
+    assert re.search(r"it took \d+\.\d s, longer than its time-out of 1 s, .* 100 times to 100 s", first.finding or "")
+
+
+def test_a_step_that_was_stopped_in_an_emulated_guest_says_what_its_author_gave_it(run: Run) -> None:
+    endless = "cmd.exe /c ping.exe -n 120 127.0.0.1"
+    ran = run(scripts(script(1, endless, TimeoutInSeconds=1), script(2, "cmd.exe /c echo never")), slowness=1.5)
+    assert ran.outcomes == {"preinstall-1": "timed_out", "preinstall-2": "skipped"}
+    said = ran.steps["preinstall-1"].finding or ""
+    assert said.startswith("it was stopped at its time-out of 1.5 s") and "1 s, stretched 1.5 times" in said, said
+    assert ran.steps["preinstall-2"].timeout == StepTimeout(60, 90)
 
 
 def test_standard_error(run: Run, native_windows: NativeWindows) -> None:
