@@ -34,12 +34,13 @@ def command(path: Path, as_json: bool, **options: Any) -> None:
     read.
     """
     from harness.masking import Masker
+    from harness.plan.quotes import changed_values
 
     chosen = {name: options.pop(name) for name in ("os", "instance", "events", "pattern_defaults")}
     subject = read_subject(path, **options)
     masker = Masker(subject.secrets)
     plan = make_plan_of(subject, **chosen)
-    for warning in subject.warnings:
+    for warning in (*subject.warnings, *changed_values(subject.package, subject.values, plan)):
         click.echo(f"vmrole: {masker.text(warning)}", err=True)
     errors = [f for f in (*subject.findings, *subject.package.findings, *plan.findings) if f.severity == "error"]
     for error in errors[:_MOST_ERRORS]:

@@ -81,6 +81,7 @@ def carry_out(request: RunRequest, *, as_json: bool) -> NoReturn:
 def prepare(path: Path, **options: Any) -> RunRequest:
     """A complete RunRequest, with everything that can be wrong before a machine is started found out."""
     from harness.cli.again import again
+    from harness.plan.quotes import changed_values
     from harness.run.request import RunRequest
 
     subject = read_subject(
@@ -256,21 +257,3 @@ def as_the_agent_splits(secrets: tuple[str, ...]) -> list[str]:
             if len(words) == 1:
                 found.add(words[0])
     return sorted(found - set(secrets))
-
-
-def changed_values(package: Any, parameters: Any, plan: Any) -> list[str]:
-    """A warning for every value that reaches a Linux command changed: the agent takes quotes and backslashes away."""
-    told = []
-    for name, value in parameters.values.items():
-        if not set(value) & set("\\\"'"):
-            continue
-        used = re.compile(rf"\[param\.{re.escape(name)}\]", re.IGNORECASE)
-        for step in plan.applicable:
-            node = package.document.find(step.source)
-            if step.kind == "run-once" and node is not None and used.search(str(node.value)):
-                told.append(
-                    f"the value of {name} has quotes or backslashes, which the Linux agent takes away when it splits "
-                    f"the command of {step.id}"
-                )
-                break
-    return told

@@ -102,6 +102,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "script-double": ("warning", "a script with a program and a script block"),
     "order-collision": ("warning", "two scripts of one type with the same DeploymentOrder"),
     "feature-unknown": ("warning", "a role or feature that no Windows Server is known to have"),
+    "command-too-long": ("warning", "a command line or a line of a batch text that is longer than cmd.exe takes"),
     "command-single-quotes": ("warning", "cmd.exe with single quotes, which it does not know"),
     "command-file-missing": ("warning", "a command names a file that the payload does not have"),
     "requirement-tag": ("warning", "a requirement tag that the image named with --image does not declare"),

@@ -16,6 +16,7 @@ from harness.package.findings import Finding, Findings
 from harness.package.jsontree import Document, Node
 from harness.package.patterns import Stream, looks_like_path, make_check, reboot_codes
 from harness.package.substitution import placeholders, substitute
+from harness.wincmd import LONGEST, is_cmd, long_line
 
 if TYPE_CHECKING:
     from harness.package.archive import Entry
@@ -187,10 +188,17 @@ def _command(node: Node, document: Document, files: set[str]) -> None:
     elif has_program and block is not None and has_block:
         what = "the script has ExecutableAndParams and a ScriptBlock; the program is started, the block is ignored"
         document.report("script-double", what, block, hint="remove one of them")
+    text = block.value if block is not None and not has_program else None
+    if block is not None and isinstance(text, str) and (number := long_line(substitute(text, {}).text)):
+        what = f"line {number} of the batch text is longer than the {LONGEST:,} characters that cmd.exe takes"
+        document.report("command-too-long", what, block, hint="put it into a script of the payload")
     rest = program.get("Parameters") if program is not None else None
     if executable is None or rest is None or not isinstance(executable.value, str) or not isinstance(rest.value, str):
         return
     name = re.split(r"[\\/]", executable.value.strip().lower())[-1].removesuffix(".exe")
+    if is_cmd(name) and len(substitute(f"{executable.value} {rest.value}", {}).text) > LONGEST:
+        what = f"the command line is longer than the {LONGEST:,} characters that cmd.exe takes"
+        document.report("command-too-long", what, rest, hint="put it into a script of the payload")
     if name == "cmd" and re.search(r"(?i)/[ck]\s+'", rest.value):
         what = "cmd.exe knows no single quotes: it looks for a program whose name starts with one"
         document.report("command-single-quotes", what, rest, hint='write \\"...\\"')

@@ -34,6 +34,11 @@ def placeholders(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(match.group(1) for match in _TOKEN.finditer(text) if match.group(1) is not None))
 
 
+def place(text: str, name: str) -> int | None:
+    """Where a string first uses the parameter ``name``."""
+    return next((match.start() for match in _TOKEN.finditer(text) if match.group(1) == name), None)
+
+
 def substitute(text: str, values: Mapping[str, str], masked: Mapping[str, str] | None = None) -> Substituted:
     """Fill ``values`` in; ``masked`` has what to show instead of the values that are secret."""
     shown = masked or {}

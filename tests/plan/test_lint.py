@@ -47,6 +47,8 @@ def codes(folder: Path, **members: Any) -> set[str]:
         ({"ExecutableAndParams": None}, "script-empty"),
         ({"ScriptBlock": "rem x"}, "script-double"),
         ({"run": "'sleep 3&&exit 0'"}, "command-single-quotes"),
+        ({"run": "echo " + "z" * 8200}, "command-too-long"),
+        ({"ExecutableAndParams": None, "ScriptBlock": "rem\nset x=" + "z" * 8200}, "command-too-long"),
         ({"run": "setup /SAPWD:hunter22"}, "secret-in-plain-text"),
         ({"run": "x -SAPassword 'hunter22'"}, "secret-in-plain-text"),
     ],
@@ -63,6 +65,7 @@ def test_what_scripts_say(tmp_path: Path, members: dict[str, Any], code: str) ->
         {"ExitCodeRegex": "^(?!0$|3010$)", "StandardOutputPath": "c:\\VMRole (x86)\\$out.txt"},
         {"ExitCodeRegex": "12345678"},
         {"ExitCodeRegex": "[Param.Pattern]", "RebootExitCodeRegex": "[Param.Codes]"},
+        {"run": "echo " + "z" * 8100},
         {"run": "x -SAPassword '[Param.Word]' -Password $word -Pwd %WORD% -PasswordFile /x"},
     ],
 )

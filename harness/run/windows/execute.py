@@ -129,9 +129,7 @@ class WindowsExecutor:
             return f"a step cannot be run as the service account {step.account[:60]} here"
         if "powershell" in self.cannot and _is_powershell(step.executable):
             return "this guest has no PowerShell"
-        if too_long(step):
-            return "its command line is longer than Windows takes"
-        return None
+        return too_long(step)
 
     def run(self, step: Step, guest: Guest, *, deadline: Deadline) -> Done:
         assert isinstance(guest, WinRmGuest)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harness.guest.protocol import MAX_OUTPUT
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import encode
+from harness.wincmd import LONGEST, is_cmd, long_line
 
 if TYPE_CHECKING:
     from harness.plan import Credential, Step
@@ -70,8 +71,15 @@ def job_of(step: Step, credential: Credential | None, *, watch: bool, path: Sequ
     return Job(head + b"\n" + script + step.stdin, nonce)
 
 
-def too_long(step: Step) -> bool:
-    return len(step.command_line) > _MAX_LINE
+def too_long(step: Step) -> str | None:
+    """What of ``step`` is longer than Windows takes, or its cmd.exe; None where nothing is."""
+    if step.executable is None and step.script_block is not None:
+        number = long_line(step.script_block)
+        what = f"line {number} of its batch text is longer than the {LONGEST:,} characters that cmd.exe takes"
+        return what if number else None
+    if is_cmd(step.executable or "") and len(step.command_line) > LONGEST:
+        return f"its command line is longer than the {LONGEST:,} characters that cmd.exe takes"
+    return "its command line is longer than Windows takes" if len(step.command_line) > _MAX_LINE else None
 
 
 def _batch(text: str) -> bytes:

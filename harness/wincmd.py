@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cmd.exe, the command interpreter of Windows, can take."""
+
+from __future__ import annotations
+
+import ntpath
+from typing import Final
+
+LONGEST: Final = 8191
+"""Characters of a command line of cmd.exe, and of a line of a batch file."""
+
+
+def is_cmd(program: str) -> bool:
+    """Whether ``program``, a name or a path, is cmd.exe or is started by it."""
+    name = ntpath.basename(program.strip().strip('"')).lower()
+    return name in ("cmd", "cmd.exe") or name.endswith((".cmd", ".bat"))
+
+
+def long_line(text: str) -> int:
+    """Number of the first line of a batch text that is too long; 0 for none."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return next((number for number, line in enumerate(lines, 1) if len(line) > LONGEST), 0)

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values with quotes, which the command that they are put into is told of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.package import read_package, read_parameters
+from harness.plan import make_plan
+from harness.plan.quotes import changed_values
+from tests.package.material import with_profile, write
+from tests.plan.test_plan import script
+
+_POWERSHELL = "%WINDIR%\\System32\\WindowsPowerShell\\v1.0\\PowerShell.exe"
+
+
+def told(folder: Path, value: str, **members: Any) -> list[str]:
+    document = with_profile(
+        windows={"ProvisioningScripts": [script(**members)]}, parameters=(("Title", "String"), ("Other", "String"))
+    )
+    package = read_package(write(folder, document))
+    parameters = read_parameters(package, (f"Title={value}", 'Other=it\'s "x"'))
+    return changed_values(package, parameters, make_plan(package, parameters, os="windows", event="deploy"))
+
+
+def powershell(text: str) -> dict[str, Any]:
+    return {"ExecutableAndParams": {"Executable": _POWERSHELL, "Parameters": text}}
+
+
+@pytest.mark.parametrize(
+    ("value", "members"),
+    [
+        ("Rock 'n' Roll", powershell("-Command .\\x.ps1 -Title '[Param.Title]'")),
+        ("Rock 'n' Roll", powershell("-File x.ps1 [param.Title]")),
+        ('19" rack', powershell('-File x.ps1 -Title "[Param.Title]"')),
+        ('19" rack', {"run": 'x.cmd "[Param.Title]"'}),
+        ("O'Hara", {"run": "sqlcmd -Q \"select '[Param.Title]'\""}),
+        ('a "b" c', {"ExecutableAndParams": None, "ScriptBlock": "rem\r\necho [Param.Title]"}),
+    ],
+)
+def test_a_value_with_quotes_that_may_end_those_of_its_command_is_told(
+    tmp_path: Path, value: str, members: dict[str, Any]
+) -> None:
+    (what,) = told(tmp_path, value, **members)
+    assert what.startswith("the value of Title has quotes, which may end a quoted text or begin one in the command of ")
+    assert value not in what
+
+
+@pytest.mark.parametrize(
+    ("value", "members"),
+    [
+        ("O'Hara", {"run": 'echo "[Param.Title]"'}),  # cmd knows no single quotes
+        ("back\\slash", powershell("-File x.ps1 '[Param.Title]'")),
+        ("O'Hara", powershell("-File x.ps1 [[Param.Title]")),  # no parameter
+        ("O'Hara", powershell("-File x.ps1")),
+    ],
+)
+def test_other_values_are_not(tmp_path: Path, value: str, members: dict[str, Any]) -> None:
+    assert told(tmp_path, value, **members) == []
