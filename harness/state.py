@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from harness.errors import HostError
+from harness.files import refused, replace_file
 from harness.process import Account, find_account
 
 _LONGEST = 46
@@ -81,17 +82,7 @@ def make_private(folder: Path) -> None:
             os.chown(folder, 0, account.gid)
         folder.chmod(0o710 if account else 0o700)
     except OSError as error:
-        raise HostError(f"cannot make the folder {folder}: {error.strerror}") from error
-
-
-def replace_text(path: Path, text: str, *, mode: int = 0o600) -> None:
-    """Write ``path`` whole or not at all, whoever writes it at the same time."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    temporary.chmod(mode)
-    temporary.replace(path)
+        raise refused(f"the folder {folder} cannot be made", error) from error
 
 
 def give_to_qemu(path: Path, *, write: bool) -> None:
@@ -146,7 +137,7 @@ class ProcessFolder:
         """Keep ``record``, atomically and readable by nobody else."""
         folder = self.path / "machines"
         folder.mkdir(mode=0o700, exist_ok=True)
-        replace_text(folder / f"{record.name}.json", json.dumps(asdict(record)))
+        replace_file(folder / f"{record.name}.json", json.dumps(asdict(record)))
 
     def forget(self, name: str) -> None:
         (self.path / "machines" / f"{name}.json").unlink(missing_ok=True)

@@ -28,6 +28,7 @@ from pydantic import ValidationError
 
 from harness.deadline import Deadline
 from harness.errors import CommandError, HostError, UsageError
+from harness.files import replace_file
 from harness.image import catalog
 from harness.image.builders import Progress
 from harness.image.cache import Cache, check_owner
@@ -35,7 +36,6 @@ from harness.image.catalog import Source
 from harness.image.contents import SECTOR, Os, has_gpt, system_on
 from harness.package.download import check_url, download
 from harness.process import run
-from harness.state import replace_text
 
 BUILDER = "added"
 _CHUNK = 4 << 20
@@ -91,7 +91,7 @@ def keep_recipe(name: str, text: str) -> None:
     for folder in (home, home / name):
         folder.mkdir(mode=0o700, exist_ok=True)
         check_owner(folder)
-    replace_text(home / name / "recipe.toml", text)
+    replace_file(home / name / "recipe.toml", text)
 
 
 def forget_recipe(name: str) -> None:

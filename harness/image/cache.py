@@ -22,6 +22,7 @@ import filelock
 
 from harness.deadline import Deadline
 from harness.errors import HostError
+from harness.files import refused
 from harness.state import qemu_account
 
 FOLDER = "VMROLE_CACHE_DIR"
@@ -80,7 +81,7 @@ class Cache:
                 check_owner(folder)
                 self.grant(folder)
         except OSError as error:
-            raise HostError(f"the image cache {self.folder} cannot be used: {error.strerror}") from error
+            raise refused(f"the image cache {self.folder} cannot be used", error) from error
 
     def grant(self, path: Path) -> None:
         """Give ``path`` the rights of the cache: the owner's alone, or readable for the group of QEMU's account too."""

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import CommandError
+from harness.files import replace_file
 from harness.machine.protocol import Accelerator
 from harness.process import run, which
-from harness.state import host_boot_id, qemu_account, replace_text, state_folder
+from harness.state import host_boot_id, qemu_account, state_folder
 
 PROBE_SECONDS = 2.0
 """A native boot to this point takes some 0.5 s; emulated or nested-and-trapped ones take longer or never get there."""
@@ -43,7 +44,7 @@ def choose_accelerator(kernel: Path, *, fresh: bool = False) -> Accelerator:
             if data["key"] == key:
                 return Accelerator(kind=data["kind"], reason=data["reason"])
     answer = probe(kernel)
-    replace_text(kept, json.dumps({"key": key, "kind": answer.kind, "reason": answer.reason}))
+    replace_file(kept, json.dumps({"key": key, "kind": answer.kind, "reason": answer.reason}))
     return answer
 
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import HostError, UsageError
+from harness.files import replace_file
 from harness.image.cache import disk_usage
-from harness.state import ProcessFolder, make_private, replace_text, state_folder
+from harness.state import ProcessFolder, make_private, state_folder
 
 MOST_BYTES = 2 << 30
 """What the checkpoints of one run may take; the oldest go first."""
@@ -72,7 +73,7 @@ class Facts:
     template: str
 
     def write(self, folder: Path) -> None:
-        replace_text(folder / _FACTS, json.dumps(asdict(self)))
+        replace_file(folder / _FACTS, json.dumps(asdict(self)))
 
 
 class Recording:
@@ -125,7 +126,7 @@ class Recording:
             "steps": {taken.step: taken.folder.name for taken in self._steps},
             "facts": dict(facts),
         }
-        replace_text(self._folder / _RECORD, json.dumps(record))
+        replace_file(self._folder / _RECORD, json.dumps(record))
         self._folder.rename(target)
         self._steps = []
         return _read(target)

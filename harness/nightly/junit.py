@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from harness.nightly.state import Entry, Night, write_durably
+from harness.files import replace_file
+from harness.nightly.state import Entry, Night
 from harness.report.folder import Json, read_run
 from harness.report.text import printable
 
@@ -35,7 +36,8 @@ def write_junit(night: Night, path: Path, *, title: str) -> None:
     for entry in night.entries.values():
         _add(suite, night, entry)
     ElementTree.indent(root)
-    write_durably(path, '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n")
+    text = '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, "unicode") + "\n"
+    replace_file(path, text, mode=None, durable=True)
 
 
 def _kind(entry: Entry) -> str:

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from harness.errors import HostError, UsageError
+from harness.files import replace_file
 from harness.nightly.matrix import Job
 
 SCHEMA = 1
@@ -110,7 +111,7 @@ class Night:
             "finished": self.finished.isoformat() if self.finished else None,
             "runs": [asdict(entry) for entry in self.entries.values()],
         }
-        write_durably(_file(self.folder), json.dumps(document, indent=1) + "\n")
+        replace_file(_file(self.folder), json.dumps(document, indent=1) + "\n", mode=None, durable=True)
 
 
 def new_night(folder: Path, jobs: Sequence[Job]) -> Night:
@@ -188,26 +189,6 @@ def remove_old(folder: Path, days: int, *, now: datetime, keep: frozenset[str] =
             elif named[2]:
                 path.unlink()
     return gone
-
-
-def write_durably(path: Path, text: str) -> None:
-    """Replace ``path`` in one step, and so that it outlives the computer's power."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        beside.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise HostError(f"{path} cannot be written: {error.strerror}", hint="is the disk full?") from error
 
 
 def _file(folder: Path) -> Path:

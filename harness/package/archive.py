@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import secrets
 import stat
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from harness.errors import PackageError, UsageError
+from harness.files import is_of_host, refused
 from harness.package.findings import Findings
 
 CONTENT_TYPES: Final = "[Content_Types].xml"
@@ -265,11 +267,11 @@ def pack_extension(folder: Path, target: Path) -> None:
 def write_archive(files: Sequence[tuple[Entry, Path]], target: Path) -> None:
     """Write ``files`` to ``target`` in their order, the content types last, and at once: never half an archive.
 
-    The same files give the same bytes. Raises PackageError when it cannot be written.
+    The same files give the same bytes. Raises PackageError when it cannot be written, HostError when the disk is full.
     """
-    scratch = target.with_name(target.name + ".new")
+    scratch = target.with_name(f".{target.name[:100]}.{secrets.token_hex(8)}")
     try:
-        with zipfile.ZipFile(scratch, "w") as archive:
+        with scratch.open("xb") as sink_file, zipfile.ZipFile(sink_file, "w") as archive:
             for entry, path in files:
                 info = _info(entry.path, entry.executable)
                 info.file_size = entry.size  # zipfile decides by it whether the entry needs zip64
@@ -279,6 +281,8 @@ def write_archive(files: Sequence[tuple[Entry, Path]], target: Path) -> None:
             archive.writestr(_info(CONTENT_TYPES, False), content_types(entry.path for entry, _ in files))
         scratch.replace(target)
     except OSError as error:
+        if is_of_host(error):
+            raise refused(f"{target} cannot be written", error) from None
         raise PackageError(f"{target} cannot be written: {error.strerror or error}") from None
     finally:
         scratch.unlink(missing_ok=True)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.report.json_files import step_folder, write_whole
-from harness.report.text import Masker, printable
+from harness.files import replace_file
+from harness.report.json_files import step_folder
+from harness.report.text import Masker, masked, printable
 from harness.run.events import Event, RunFinished
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ _PROBLEMS = ("failed", "timed_out", "unknown", "interrupted")
 
 
 class HtmlReport:
-    """A subscriber that writes ``directory/report.html`` with the last event, from what the directory holds then."""
+    """A subscriber that writes ``directory/report.html`` with the last event, from what the directory holds then. It
+    comes before that event is in there: what else is written says whether there is a report."""
 
     def __init__(self, directory: Path, masker: Masker) -> None:
         self._directory = directory
@@ -49,8 +51,10 @@ class HtmlReport:
             # Only here: the templates' engine is nothing that the way to the first command should wait for.
             from harness.report.folder import RunFolder, read_run
 
-            run = read_run(self._directory) or RunFolder(self._directory, event.result.to_json())
-            write_whole(self._directory / "report.html", render(run, self._masker))
+            known = read_run(self._directory) or RunFolder(self._directory, {})
+            last = masked(event.to_json(), self._masker)
+            run = RunFolder(self._directory, masked(event.result.to_json(), self._masker), (*known.events, last))
+            replace_file(self._directory / "report.html", render(run, self._masker), mode=None)
 
 
 @dataclass(frozen=True, slots=True)

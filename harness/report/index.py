@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from harness.files import replace_file
 from harness.report.folder import RunFolder, find_runs
-from harness.report.json_files import write_whole
 from harness.report.text import duration, printable
 
 HISTORY = 12
@@ -94,7 +94,7 @@ def write_index(folder: Path, *, title: str, fresh: Iterable[Path] | None = None
     if not any(item.fresh for item in shown):
         return None
     page = folder / "index.html"
-    write_whole(page, render(sorted(shown, key=lambda item: item.started), title=title))
+    replace_file(page, render(sorted(shown, key=lambda item: item.started), title=title), mode=None)
     return page
 
 

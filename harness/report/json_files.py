@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from harness.files import replace_file, writing
 from harness.report.text import Masker, masked, printable
 from harness.run.events import Event, PhaseFinished, RunFinished, RunStarted, SpecializationRead, StepFinished
 from harness.run.recorder import Recorder
@@ -26,25 +27,33 @@ class JsonFiles:
         self._directory = directory
         self._masker = masker
         self._recorder = Recorder()
-        self._events = (directory / "events.jsonl").open("a", encoding="utf-8", errors="backslashreplace")
+        self._log = directory / "events.jsonl"
+        with writing(self._log):
+            # New: the directory was empty, and whatever is there now somebody planted.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND | os.O_CLOEXEC
+            descriptor = os.open(self._log, flags, 0o666)
+            self._events = os.fdopen(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
     def __call__(self, event: Event) -> None:
         self._recorder(event)
         line = json.dumps(masked(event.to_json(), self._masker), ensure_ascii=False)
-        self._events.write(f"{line}\n")
-        self._events.flush()
+        with writing(self._log):
+            self._events.write(f"{line}\n")
+            self._events.flush()
         if isinstance(event, StepFinished):
             folder = self._directory / "steps" / step_folder(event.step.id)
-            folder.mkdir(parents=True, exist_ok=True)
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
             for name, data in (("stdout", event.stdout), ("stderr", event.stderr)):
-                (folder / name).write_bytes(self._bytes(data))
+                replace_file(folder / name, self._bytes(data), mode=None)
         if isinstance(event, _KEPT_CURRENT):
             write_json(self._directory / "result.json", self._recorder.result().to_json(), self._masker)
         if isinstance(event, RunFinished):
             self.close()
 
     def close(self) -> None:
-        self._events.close()
+        with contextlib.suppress(OSError):  # it was told when it was written
+            self._events.close()
 
     def _bytes(self, data: bytes) -> bytes:
         """A stream masked, and otherwise byte for byte what the step wrote; without terminal sequences where they
@@ -70,18 +79,6 @@ def step_folder(step_id: str) -> str:
 
 
 def write_json(path: Path, document: Any, masker: Masker) -> None:
-    """Replace ``path`` in one step by ``document``, masked."""
+    """Replace ``path`` in one step by ``document``, masked. Raises HostError."""
     text = json.dumps(masked(document, masker), ensure_ascii=False, indent=2)
-    write_whole(path, text + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Replace ``path`` in one step: a reader sees the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        raise
+    replace_file(path, text + "\n", mode=None)

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Literal
 
+from harness.errors import HarnessError, VmRoleError
 from harness.machine.protocol import Accelerator
 from harness.run.readback import Observation
 from harness.run.result import (
@@ -207,10 +208,11 @@ class RunFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class SubscriberFailure:
-    """A report that broke: it gets no further events."""
+    """A report that broke: it gets no further events. ``required`` whether the run is nothing without it."""
 
     subscriber: str
     error: Exception
+    required: bool = False
 
 
 class EventBus:
@@ -222,6 +224,7 @@ class EventBus:
 
     def __init__(self) -> None:
         self._subscribers: list[Subscriber] = []
+        self._required: list[Subscriber] = []
         self._failures: list[SubscriberFailure] = []
         self._lock = threading.RLock()
 
@@ -229,25 +232,47 @@ class EventBus:
     def failures(self) -> tuple[SubscriberFailure, ...]:
         return tuple(self._failures)
 
-    def subscribe(self, subscriber: Subscriber) -> None:
+    @property
+    def lost(self) -> VmRoleError | None:
+        """Why the run has not all the reports that are required of it."""
+        error = next((failure.error for failure in self._failures if failure.required), None)
+        if error is None or isinstance(error, VmRoleError):
+            return error
+        return HarnessError(f"a report of the run broke: {type(error).__name__}: {error}")
+
+    def subscribe(self, subscriber: Subscriber, *, required: bool = False) -> None:
+        """``required``: a run whose report it is did not succeed without it."""
         with self._lock:
             self._subscribers.append(subscriber)
+            if required:
+                self._required.append(subscriber)
 
     def emit(self, event: Event) -> None:
-        broken: list[SubscriberFailure] = []
         with self._lock:
-            for subscriber in tuple(self._subscribers):
-                if subscriber not in self._subscribers:
-                    continue
-                try:
-                    subscriber(event)
-                except Exception as error:
-                    self._subscribers.remove(subscriber)
-                    broken.append(SubscriberFailure(_name(subscriber), error))
-            self._failures += broken
-            for failure in broken:
-                said = f"the report {failure.subscriber} failed and is not continued: {failure.error}"
-                self.emit(Notice(severity="error", text=said))
+            self._deliver(tuple(self._subscribers), event)
+
+    def finish(self, make: Callable[[], Event]) -> None:
+        """The last event: first for each of the required reports, then for all others. It is made anew after each, as
+        one that broke changes how the run ended."""
+        with self._lock:
+            for subscriber in tuple(self._required):
+                self._deliver((subscriber,), make())
+            self._deliver(tuple(one for one in self._subscribers if one not in self._required), make())
+
+    def _deliver(self, subscribers: tuple[Subscriber, ...], event: Event) -> None:
+        broken: list[SubscriberFailure] = []
+        for subscriber in subscribers:
+            if subscriber not in self._subscribers:
+                continue
+            try:
+                subscriber(event)
+            except Exception as error:
+                self._subscribers.remove(subscriber)
+                broken.append(SubscriberFailure(_name(subscriber), error, subscriber in self._required))
+        self._failures += broken
+        for failure in broken:
+            said = f"the report {failure.subscriber} failed and is not continued: {failure.error}"
+            self.emit(Notice(severity="error", text=said))
 
     def notice(self, severity: Severity, text: str, hint: str | None = None) -> None:
         self.emit(Notice(severity=severity, text=text, hint=hint))

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from harness.errors import Blame, HarnessError, VmRoleError
+from harness.files import refusal
 from harness.machine.protocol import Accelerator
 from harness.run.readback import Observation
 
@@ -288,6 +289,8 @@ def conclude(
 
 
 def _from_error(error: BaseException) -> Conclusion:
+    if isinstance(error, OSError):
+        error = refusal(error)
     if not isinstance(error, VmRoleError):
         # Only errors of our own are raised on purpose; anything else is a bug.
         error = HarnessError(f"unexpected {type(error).__name__}: {error}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, HostError, VmRoleError
+from harness.files import refusal, replace_file, writing
 from harness.image.recipe import Image
 from harness.machine.checkpoints import LIFE_HOURS, Recording
 from harness.machine.protocol import Capability, Hypervisor, Machine, MachineState
@@ -64,15 +65,14 @@ class Role:
     """Errors of the package that do not matter on this guest; each counts as a warning of the run."""
     replay: tuple[str, ...] = ()
     """The command that goes on before the step that went wrong."""
-    _conclusion: Conclusion | None = field(default=None, init=False)
 
     @property
     def conclusion(self) -> Conclusion:
         """Verdict, blame, sentence and exit code as far as they are known."""
         signum = getattr(self.error, "signum", None)
-        return self._conclusion or conclude(
+        return conclude(
             self.recorder.instances,
-            error=self.error,
+            error=self.error or self.bus.lost,
             warnings=self.warnings,
             strict=self.request.strict,
             allow_unexecuted=self.request.allow_unexecuted,
@@ -129,18 +129,18 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
         bus.notice("warning", warning)
     for note in request.notes:
         bus.notice("note", note)
-    _tell_findings(role)
     deadline = Deadline(request.timeout)
     try:
         with contextlib.ExitStack() as stack:
             try:
                 with _limited(deadline):
+                    _tell_findings(role)
                     _bring_up_and_execute(role, stack, deadline)
             except (Exception, KeyboardInterrupt) as error:
                 role.error = error
             _collect(role)
             yield role
-            with contextlib.suppress(OSError):
+            with _required(role):
                 _save_console(role)
             _keep(role)
             _keep_checkpoints(role)
@@ -153,13 +153,16 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     if isinstance(role.error, VmRoleError) and role.error.hint:
         bus.notice("note", f"what to do: {role.error.hint}")
     bus.notice("note", f"everything about this run is in {request.output}")
-    conclusion = role.conclusion
-    role._conclusion = conclusion
-    if request.again and conclusion.verdict is not Verdict.succeeded:
+    if request.again and role.conclusion.verdict is not Verdict.succeeded:
         command, replay = role.how_again()
         bus.emit(RunRepeatable(command=command, replay=replay))
     seconds = round(time.monotonic() - began, 3)
-    bus.emit(RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code, seconds=seconds))
+
+    def finished() -> RunFinished:
+        conclusion = role.conclusion
+        return RunFinished(result=recorder.result(conclusion), exit_code=conclusion.exit_code, seconds=seconds)
+
+    bus.finish(finished)
 
 
 def _tell_findings(role: Role) -> None:
@@ -167,7 +170,7 @@ def _tell_findings(role: Role) -> None:
     request, bus, masker = role.request, role.bus, role.masker
     findings = Findings([*request.findings, *request.package.findings, *request.plan.findings])
     text = masker.text(json.dumps(findings.as_json(), indent=2, ensure_ascii=False))
-    (request.output / "findings.json").write_text(text + "\n", "utf-8")
+    replace_file(request.output / "findings.json", text + "\n", mode=None)
     telling = [finding for finding in findings.sorted() if finding.severity != "info"]
     for finding in telling[:_FINDINGS_TOLD]:
         place = ":".join(str(part) for part in (finding.file, finding.line, finding.column) if part)
@@ -265,9 +268,10 @@ def _checkpoint(role: Role, step: Step) -> None:
     began = time.monotonic()
     try:
         paused = role.recording.take(role.machine, step.id)
-    except HostError as error:
+    except (HostError, OSError) as error:
         role.recording = None
-        role.bus.notice("note", f"no checkpoints from step {step.id} on: {error.message}")
+        why = refusal(error) if isinstance(error, OSError) else error
+        role.bus.notice("note", f"no checkpoints from step {step.id} on: {why.message}")
         return
     if paused is None:
         role.bus.notice("note", f"no checkpoint before step {step.id}: the machine has changed too much memory")
@@ -287,7 +291,12 @@ def _keep_checkpoints(role: Role) -> None:
     from harness.run.replay import facts_of
 
     seen = next(iter(role.recorder.instances), None)
-    kept = recording.keep(request.name, facts_of(role.deployed, seen, request))
+    try:
+        kept = recording.keep(request.name, facts_of(role.deployed, seen, request))
+    except (HostError, OSError) as error:
+        why = refusal(error) if isinstance(error, OSError) else error
+        role.bus.notice("note", f"no checkpoints are kept: {why.message}")
+        return
     if kept is None:
         return
     known = [taken.step for taken in kept.steps]
@@ -301,13 +310,14 @@ def _keep_checkpoints(role: Role) -> None:
 
 
 def _collect(role: Role) -> None:
-    """Save the console and the guest's logs, whatever state it is in; failing to is worth a note, no more."""
+    """Save the console and the guest's logs, whatever state it is in. What the guest does not give is worth a note, no
+    more; what this host does not take is an error."""
     machine = role.machine
     if machine is None:
         return
     folder = role.request.output / "guest"
     try:
-        with role.bus.phase("collect"):
+        with role.bus.phase("collect"), _required(role):
             if _reachable(role):
                 assert role.deployed is not None
                 system, guest = role.deployed.system, role.deployed.guest
@@ -327,13 +337,23 @@ def _collect(role: Role) -> None:
         role.bus.notice("note", f"logs could not be collected: {error}")
 
 
+@contextlib.contextmanager
+def _required(role: Role) -> Iterator[None]:
+    """What is written here belongs to the result: a run without it has not succeeded."""
+    try:
+        yield
+    except HostError as error:
+        role.error = role.error or error
+
+
 def _save_console(role: Role) -> None:
     """console.log: at the end of the steps, and anew when a scenario went on with the machine."""
     if role.machine is None:
         return
     console = role.request.output / "console.log"
-    role.machine.console.save(console)
-    console.write_bytes(role.mask(console.read_bytes()))
+    with writing(console):
+        role.machine.console.save(console)
+        console.write_bytes(role.mask(console.read_bytes()))
 
 
 def _reachable(role: Role) -> bool:

@@ -112,7 +112,7 @@ def test_fills_its_disk_and_floods_its_console(image: str, state_folder: Path, t
         "/bin/dd if=/dev/zero of=/fill bs=1M",
         "/bin/sh -c 'yes \"a line that fills the console of this machine without end\" | head -c 12000000 >/dev/ttyS0'",
         "/bin/sh -c 'yes output | head -c 30000000'",
-        "/bin/echo still here",
+        "/bin/sh -c 'cd /resources/DiagnosticStore; truncate -s 8G hole; echo here >told.html'",
     )
     done = vmrole("run", document, "--output", tmp_path / "out", "--json", "--local-resource", "Small=5")
     assert done.code == 0, done.stderr
@@ -123,6 +123,9 @@ def test_fills_its_disk_and_floods_its_console(image: str, state_folder: Path, t
     assert "were not kept" in (tmp_path / "out/console.log").read_text(errors="replace")
     assert (tmp_path / "out/steps/run-once-3/stdout").stat().st_size <= 16 * 1024 * 1024
     assert len(steps[2]["stdout"]) < 100_000
+    index = json.loads((tmp_path / "out/guest/index.json").read_text())
+    assert "/resources/DiagnosticStore/told.html" in index.values(), "a file without an end keeps no other one back"
+    assert "not collected: /resources/DiagnosticStore/hole is larger than 4 MiB" in done.stderr
     assert inventory(state_folder) == before
 
 

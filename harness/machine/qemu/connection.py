@@ -24,11 +24,12 @@ import libvirt
 
 from harness.deadline import Deadline
 from harness.errors import HostError, UsageError
+from harness.files import replace_file
 from harness.machine.accelerator import EMULATOR
 from harness.machine.qemu.tunnel import is_this_host
 from harness.machine.sweep import end_machines
 from harness.process import Account, run, which
-from harness.state import ProcessFolder, new_process_folder, qemu_account, replace_text, state_folder
+from harness.state import ProcessFolder, new_process_folder, qemu_account, state_folder
 
 EMBED = "embed"
 """The URI a user writes (or leaves out) for the in-process driver."""
@@ -234,7 +235,7 @@ def _emulator(account: Account | None) -> str | None:
     digest = hashlib.sha256(f"{script}{status.st_mtime_ns}{status.st_size}".encode()).hexdigest()[:8]
     wrapper = state_folder() / f"qemu-{digest}"
     if not wrapper.exists():
-        replace_text(wrapper, script, mode=0o755)
+        replace_file(wrapper, script, mode=0o755)
     return str(wrapper)
 
 

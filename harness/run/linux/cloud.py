@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.deadline import Deadline
 from harness.errors import GuestError
+from harness.files import replace_file
 from harness.guest.channel import ChannelGuest
 from harness.guest.command import ENVIRONMENT
 from harness.guest.protocol import Guest
@@ -30,7 +31,6 @@ from harness.run.linux.identity import LinuxIdentity
 from harness.run.linux.system import LinuxSystem
 from harness.run.request import MachineRequest
 from harness.run.system import Resident
-from harness.state import replace_text
 
 if TYPE_CHECKING:
     from harness.image.recipe import Image
@@ -161,7 +161,7 @@ class CloudFreezePoint(AgentFreezePoint):
 
     def keep(self, folder: Path) -> None:
         """See the protocol: the channel asks for no key, but how the guest was made is ours and not its image's."""
-        replace_text(folder / _MADE, self._made())
+        replace_file(folder / _MADE, self._made())
 
     def recall(self, folder: Path) -> None:
         """See the protocol."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.errors import GuestError
+from harness.files import writing
 from harness.guest.protocol import Guest
 from harness.guest.wintext import HELPER, decode
 from harness.plan.guestpaths import expand_environment, working_directory
@@ -54,7 +55,8 @@ def _written(step: Step) -> Iterator[str]:
 def collect(guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
     """Write the guest's logs to ``folder``; returns sentences about what could not be had."""
     limit = deadline.within(SECONDS)
-    folder.mkdir(exist_ok=True)
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
     own = [path for step in plan.applicable for path in _written(step)]
     mine = [path for path in dict.fromkeys(own) if not _in_folders(path)]
     argv = [HELPER, "collect", str(MAX_ALL), str(MAX_FILE), *_FOLDERS, *mine[:50]]
@@ -63,7 +65,7 @@ def collect(guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Dea
     except GuestError as error:
         return [f"the guest's logs could not be collected: {error.message}"]
     index: dict[str, str] = {}
-    left, cut = take_archive(done.stdout, lambda name: name.replace("/", "\\"), folder, index, mask)
+    left, cut = take_archive(done.stdout, lambda name: name.replace("/", "\\"), folder, index, mask, deadline=limit)
     left += [line.strip() for line in decode(done.stderr).splitlines() if line.strip()]
     if cut or done.exit_code != 0:
         left.append(f"what is beyond {MAX_ALL >> 20} MiB")
