@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 
@@ -30,7 +33,30 @@ _COMMANDS = {
 }
 
 
+class _StoppedError(Exception):
+    """An OSError on its way past click, which ends the process with 1 where a pipe has no reader."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+
+@contextlib.contextmanager
+def _past_click() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _StoppedError(error) from error
+
+
 class _Lazy(click.Group):
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        with _past_click():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _past_click():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -64,20 +90,54 @@ def vmrole() -> None:
 
 def main() -> None:
     """Entry point: one sentence and the contracts' exit code for every error that is not a bug."""
+    from harness.cli import streams
+
+    streams.guard()
     # looking for plugins of pydantic reads every installed distribution: a tenth of the time that `check` takes
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
+        code = _told()
+    except streams.StreamError as error:
+        sys.exit(streams.refused(error, _code(3)))
+    sys.exit(streams.finish(code))
+
+
+def _told() -> int:
+    """Carry out the command line and tell what went wrong; the exit code."""
+    from harness.cli.streams import StreamError
+
+    try:
         vmrole.main(standalone_mode=False)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except click.exceptions.Abort as error:  # what click makes of a KeyboardInterrupt
-        click.echo("vmrole: interrupted", err=True)
-        sys.exit(128 + getattr(error.__cause__, "signum", 2))
+        return _say(128 + getattr(error.__cause__, "signum", 2), lambda: click.echo("vmrole: interrupted", err=True))
     except click.ClickException as error:
-        error.show()
-        sys.exit(_code(2))
+        return _say(_code(2), error.show)
     except VmRoleError as error:
-        sys.exit(tell(error, code=_code(error.exit_code)))
-    except BrokenPipeError:
-        sys.exit(141)
+        told = error
+        return _say(_code(error.exit_code), lambda: tell(told, code=_code(told.exit_code)))
+    except _StoppedError as stopped:
+        if isinstance(stopped.error, StreamError):
+            raise stopped.error from None
+        if os.environ.get("VMROLE_DEBUG"):
+            raise
+        from harness.files import refusal
+
+        refused = refusal(stopped.error)
+        return _say(_code(3), lambda: tell(refused, code=_code(3)))
+    return 0
+
+
+def _say(code: int, say: Callable[[], object]) -> int:
+    """``code``, which stands also when nobody can be told why."""
+    from harness.cli.streams import StreamError, refused
+
+    try:
+        say()
+    except StreamError as error:
+        return refused(error, code)
+    return code
 
 
 def _code(ours: int) -> int:
