@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -76,6 +77,18 @@ class Payload:
     def read(self, path: str) -> bytes:
         with self.open(path) as stream:
             return stream.read()
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of every file by its path, with the mode that it gets when it is extracted. Raises PackageError."""
+        found = {}
+        with self.source.opened() as open_file:
+            for entry in self.files:
+                digest = hashlib.sha256()
+                with open_file(self.prefix + entry.path) as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
+                found[entry.path] = f"{digest.hexdigest()} {0o100755 if entry.executable else 0o100644:o}"
+        return found
 
     def extract(self, to: Path) -> None:
         """Write all files below ``to``, which is made and must hold none of them; modes 0644, 0755 for executables.

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from harness.errors import HostError, UsageError
 from harness.image.recipe import Image
 from harness.machine.checkpoints import Kept
 from harness.machine.protocol import Hypervisor, Machine, MachineSpec, Network
+from harness.package.payload import Payload
 from harness.plan.step import Plan
 from harness.run.deploy import Deployed, network_card
 from harness.run.events import EventBus, MachineChosen, SpecializationRead
@@ -90,11 +89,7 @@ def changed_before(kept: Kept, plan: Plan, step: str) -> list[str]:
 
 def _payload_digests(request: RunRequest) -> dict[str, str]:
     """Of the payload as it is in the guest: as the package had it, or as a replay changed it."""
-    if not request.package.payload:
-        return {}
-    with tempfile.TemporaryDirectory(prefix="vmrole-payload-") as folder:
-        request.package.payload.extract(Path(folder))
-        return digests(Path(folder))
+    return request.package.payload.digests() if request.package.payload else {}
 
 
 @contextlib.contextmanager
@@ -118,7 +113,7 @@ def resumed(
             folder = scratch / f"payload-{secrets.token_hex(3)}"
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             payload.extract(folder)
-            changes = changes_of(folder, kept.facts.get("payload", {}))
+            changes = changes_of(folder, payload, kept.facts.get("payload", {}))
         deployed = stack.enter_context(
             resume(
                 hypervisor,
@@ -201,17 +196,8 @@ def _seen(seen: Mapping[str, Any]) -> SpecializationRead:
     )
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below ``folder`` by its name there, with the mode."""
-    return {
-        path.relative_to(folder).as_posix(): f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_mode:o}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def changes_of(folder: Path, before: Mapping[str, str]) -> Changes:
-    """What differs between the payload in ``folder`` and that of the first run, whose digests ``before`` are."""
-    now = digests(folder)
+def changes_of(folder: Path, payload: Payload, before: Mapping[str, str]) -> Changes:
+    """What differs between ``payload``, which is in ``folder``, and the first run's, whose digests are ``before``."""
+    now = payload.digests()
     changed = sorted(name for name, digest in now.items() if before.get(name) != digest)
     return Changes(folder, tuple(changed), tuple(sorted(set(before) - set(now))))

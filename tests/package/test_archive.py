@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 import struct
@@ -257,7 +258,24 @@ def test_packing_is_reproducible_and_reads_back(tmp_path: Path) -> None:
     _file(tmp_path / "out" / "zz.resext", DOCUMENT)
     pack_extension(tmp_path / "out", tmp_path / "three.resextpkg")
     assert (tmp_path / "three.resextpkg").read_bytes() == (tmp_path / "one.resextpkg").read_bytes()
-    assert not list(tmp_path.glob("*.new"))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"in", "out", "one.resextpkg", "two.resextpkg", "three.resextpkg"}, "nothing half-made is left"
+
+
+def test_digests_need_no_room(tmp_path: Path) -> None:
+    """A folder and a package of it have the same, with the modes that its files get in a guest."""
+    (tmp_path / "in" / "src").mkdir(parents=True)
+    _file(tmp_path / "in" / "zz.resext", DOCUMENT)
+    _file(tmp_path / "in" / "src" / "run", b"#!/bin/sh\n").chmod(0o700)
+    _file(tmp_path / "in" / "src" / "a.ps1", b"x" * 3_000_000)
+    pack_extension(tmp_path / "in", tmp_path / "one.resextpkg")
+    package = read_package(tmp_path / "one.resextpkg")
+    package.payload.extract(tmp_path / "out")
+    found = package.payload.digests()
+    assert found == read_package(tmp_path / "in").payload.digests() and len(found) == 2
+    for name, digest in found.items():
+        path = tmp_path / "out" / name
+        assert digest == f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.stat().st_mode:o}"
 
 
 def test_content_types_are_those_of_the_published_packages() -> None:
