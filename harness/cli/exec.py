@@ -91,6 +91,7 @@ def _in_machines(
     from harness.run.events import EventBus
     from harness.run.host import find_image, hypervisor
     from harness.run.recorder import Recorder
+    from harness.run.watch import watched
 
     deadline, masker, turns = Deadline(timeout), Masker(request.secrets), threading.Lock()
     machines: list[Machine] = []
@@ -111,7 +112,7 @@ def _in_machines(
             if count > 1:
                 own_bus, own = EventBus(), Recorder()
                 own_bus.subscribe(own)
-            with deploy(
+            deployed = deploy(
                 driver,
                 image,
                 request,
@@ -121,7 +122,8 @@ def _in_machines(
                 on_machine=on_machine,
                 on_secrets=masker.add,
                 reading_back=not show,  # takes a guest a second, and nobody sees it otherwise
-            ) as machine:
+            )
+            with deployed as machine, watched(machine.machine, machine.guest):
                 done = machine.guest.run(argv, deadline=deadline)
             outcome = _outcome(own, done, masker)
             if count > 1:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.options import machine_options, machine_request, tell_machine
-from harness.errors import GuestError, HostError, UsageError
+from harness.errors import GuestError, GuestLostError, HostError, UsageError
 
 if TYPE_CHECKING:
+    from harness.run.deploy import Deployed
     from harness.run.system import Terminal
 
 
@@ -118,8 +119,7 @@ def _fresh(*, cold: bool, **options: Any) -> int:
             image = find_image(request, bus, deadline=deadline)
             driver, scratch = stack.enter_context(hypervisor(request, bus))
             machine = stack.enter_context(deploy(driver, image, request, bus, deadline=deadline, scratch=scratch))
-        with contextlib.closing(machine.terminal(deadline=Deadline(60))) as guest:
-            return guest.interactive()
+        return _session(machine)
 
 
 def _at(run: str, step: str) -> int:
@@ -141,5 +141,16 @@ def _at(run: str, step: str) -> int:
             driver, _scratch = stack.enter_context(hypervisor(request, bus))
             going_on = resume(driver, image, request, Resume(kept, step), bus, deadline=deadline, on_secrets=masker.add)
             machine = stack.enter_context(going_on)
-        with contextlib.closing(machine.terminal(deadline=Deadline(60))) as guest:
-            return guest.interactive()
+        return _session(machine)
+
+
+def _session(deployed: Deployed) -> int:
+    """The user's session in a machine of this process, which is watched: a guest without one says nothing."""
+    from harness.deadline import Deadline
+    from harness.run.watch import watched
+
+    with contextlib.closing(deployed.terminal(deadline=Deadline(60))) as guest, watched(deployed.machine, guest):
+        code = guest.interactive()
+        if not guest.connected:
+            raise GuestLostError("the session ended: the connection to the guest is gone")
+        return code

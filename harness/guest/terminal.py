@@ -16,7 +16,7 @@ import paramiko
 _CHUNK = 32 * 1024
 _TICK = 0.2
 """Seconds between looks at the size of the terminal: a signal handler would belong to the main thread."""
-_NO_CODE = 255
+NO_CODE = 255
 
 
 def session(channel: paramiko.Channel, argv: Sequence[str] | None, *, stdin: int, stdout: int, stderr: int) -> int:
@@ -34,7 +34,7 @@ def session(channel: paramiko.Channel, argv: Sequence[str] | None, *, stdin: int
             stack.enter_context(_raw(stdin))
         _join(channel, stdin, stdout, stderr, size)
     code = channel.recv_exit_status() if channel.exit_status_ready() else -1
-    return code if code >= 0 else _NO_CODE
+    return code if code >= 0 else NO_CODE
 
 
 def _join(channel: paramiko.Channel, stdin: int, stdout: int, stderr: int, size: tuple[int, int] | None) -> None:

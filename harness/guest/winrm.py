@@ -15,6 +15,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostError, UsageError
 from harness.guest.command import describe
 from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted
+from harness.guest.terminal import NO_CODE
 from harness.guest.winrm_client import Access, Client, ShellFullError, ShellGoneError, check_environment
 from harness.guest.wintext import GUEST, HELPER, decode
 from harness.winarguments import join_arguments
@@ -209,6 +210,8 @@ class WinRmGuest:
                         data = data[os.write(descriptor, data) :]
         except ShellGoneError:
             raise GuestLostError("the session ended: the guest or its WinRM service restarted") from None
+        except BrokenPipeError:
+            return NO_CODE  # nobody takes what it says any more
         finally:
             feeding.close()
             if code is None and self.connected:

@@ -53,6 +53,9 @@ class Done:
 class Terminal(Protocol):
     """A user's own session in the guest."""
 
+    @property
+    def connected(self) -> bool: ...
+
     def interactive(self) -> int:
         """Join it to this terminal until it ends; its exit code."""
 

@@ -6,16 +6,22 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Protocol
 
 from harness.errors import GuestError, GuestLostError, HostError, VmRoleError
-from harness.guest.protocol import Guest
 from harness.machine.protocol import Machine, MachineState
 
 _EVERY = 1.0
 
 
+class Closable(Protocol):
+    """A connection to the guest, which can be closed from any thread."""
+
+    def close(self) -> None: ...
+
+
 @contextlib.contextmanager
-def watched(machine: Machine, guest: Guest) -> Iterator[None]:
+def watched(machine: Machine, guest: Closable) -> Iterator[None]:
     """Turn what happens to ``machine`` into an error of the block instead of a silence until its time-out.
 
     A machine that stopped, crashed or was paused by its hypervisor cannot answer: its guest's connection is closed,

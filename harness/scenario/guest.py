@@ -16,6 +16,7 @@ from harness.guest.protocol import GuestResult
 from harness.machine.protocol import MachineState
 from harness.run.deploy import Deployed
 from harness.run.events import EventBus, ScenarioActed
+from harness.run.watch import watched
 from harness.scenario import probes
 
 T = TypeVar("T")
@@ -199,8 +200,9 @@ class ScenarioGuest:
     ) -> GuestResult:
         __tracebackhide__ = True
         deadline = Deadline(timeout + _GRACE)
-        guest = self._there().guest
-        return guest.run(argv, deadline=deadline, timeout=timeout, stdin=stdin, env=env, cwd=cwd)
+        there = self._there()
+        with watched(there.machine, there.guest):
+            return there.guest.run(argv, deadline=deadline, timeout=timeout, stdin=stdin, env=env, cwd=cwd)
 
     def _until(
         self, argv: Sequence[str], what: str, enough: Callable[[GuestResult], bool], timeout: float

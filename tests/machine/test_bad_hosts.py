@@ -82,6 +82,25 @@ def test_the_disk_of_the_host_fills_up(image: str, tmp_path: Path) -> None:
     Path("/tmp/vmt-small").rmdir()
 
 
+@needs_root
+def test_the_disk_of_the_host_fills_up_under_a_single_command(image: str) -> None:
+    """As in a run: nothing but the machine knows that its guest waits for ever."""
+    small = "mkdir -p /tmp/vmt-small; mount -t tmpfs -o size=560m none /tmp/vmt-small"
+    fill = ("dd", "if=/dev/urandom", "of=/fill", "bs=1M", "count=900", "conv=fsync")
+    done = in_namespace(small, "exec", "--image", image, "--", *fill, VMROLE_STATE_DIR="/tmp/vmt-small")
+    assert done.code == 125 and "disk of this host is full" in done.stderr, done
+    Path("/tmp/vmt-small").rmdir()
+
+
+@needs_root
+def test_a_run_whose_reports_have_no_room_did_not_succeed(image: str, tmp_path: Path) -> None:
+    """Its steps did: that alone would be green, without anything to show for it."""
+    small = f"mount -t tmpfs -o size=64k none {tmp_path}"
+    done = in_namespace(small, *HELLO, "--output", str(tmp_path / "out"))
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.code == 3 and "No space left on device" in last and "blame: host" in last, done
+
+
 def test_too_much_memory(image: str, state_folder: Path, tmp_path: Path) -> None:
     before = inventory(state_folder)
     done = vmrole(*HELLO, "--memory", "99000000", "--output", tmp_path / "out")
