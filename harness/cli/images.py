@@ -35,6 +35,7 @@ def list_(as_json: bool) -> None:
     from harness.image.added import BUILDER
     from harness.image.build import list_images
     from harness.machine.templates import TemplateStore
+    from harness.run.result import counted
 
     built = list_images(_cache())
     rows: list[dict[str, Any]] = [
@@ -42,7 +43,7 @@ def list_(as_json: bool) -> None:
         for e in built
     ]
     known = [name for name in catalog.names() if not any(row["name"] == name for row in rows)]
-    templates = [
+    templates: list[dict[str, Any]] = [
         {
             "image": t.image,
             "key": t.key,
@@ -61,9 +62,10 @@ def list_(as_json: bool) -> None:
         state = "current" if row["current"] else "outdated"
         click.echo(f"{row['name']:<24} {row['key']}  {row['size_mb']:>6} MiB  built {row['built'][:19]}Z  {state}")
     for template in templates:
+        title = f"  template of {template['image']}"
         click.echo(
-            f"  template of {template['image']:<11} {template['key']}  {template['size_mb']:>6} MiB  "
-            f"{template['memory_mb']} MiB, {template['cpus']} processors  used {template['used']}"
+            f"{title:<24} {template['key']}  {template['size_mb']:>6} MiB  used  {template['used']}  for "
+            f"{template['memory_mb']} MiB, {counted(template['cpus'], 'processor')}"
         )
     for name in known:
         if catalog.load(name).recipe.builder == BUILDER:

@@ -15,6 +15,8 @@ import click
 #: Files of a kind are harness/_templates/KIND/**; ``$name`` and ``$payload`` in them are filled in.
 _TEMPLATES: Final = Path(__file__).resolve().parent.parent / "_templates"
 _DOCUMENT: Final = "extension.resext"
+_IMAGE: Final = {"windows-batch": " --image windows-stand-in", "msi": " --image windows-stand-in"}
+"""Kind to the option of ``vmrole run`` with an image of ours that can run it."""
 
 
 @click.command()
@@ -33,6 +35,7 @@ def command(name: str, kind: str, output: Path | None) -> None:
     click.echo(f"{folder}: edit {name}.resext, then")
     click.echo(f"  vmrole check {folder}")
     click.echo(f"  vmrole plan {folder} {values}")
+    click.echo(f"  vmrole run {folder} {values}{_IMAGE.get(kind, '')}")
     click.echo(f"  vmrole pack {folder}")
 
 
@@ -42,6 +45,8 @@ def scaffold(name: str, kind: str, folder: Path) -> None:
 
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,63}", name) or name.endswith("."):
         hint = "a letter, then letters, digits, dots, dashes and underscores, at most 64"
+        if "/" in name:
+            hint += "; the folder is given with -o"
         raise UsageError(f"{name[:80]!r} is no name for an extension", hint=hint)
     try:
         if folder.exists() and not folder.is_dir():

@@ -22,6 +22,8 @@ _COMPARED = 5
 _SLOWER = 1.5
 _SLOWER_SECONDS = 2.0
 """A run is called slower that took so much longer than what was usual, and at least so many seconds."""
+_LEAST = 3
+"""Runs that must have been before something is called usual: one alone may have had a quiet host."""
 _GOOD = ("succeeded", "warnings")
 
 
@@ -60,12 +62,13 @@ class Mark:
 @dataclass(frozen=True, slots=True)
 class Cell:
     """The last run of an extension and case on an image. ``news`` says what became worse since the run before,
-    ``better`` what became right, "" for neither."""
+    ``better`` what became right, ``slower`` how much longer it took than usual; "" for nothing of the kind."""
 
     last: Shown
     marks: tuple[Mark, ...]
     news: str
     better: str
+    slower: str
     usual: float | None
     """Median of the durations before, in seconds."""
 
@@ -125,14 +128,24 @@ def render(runs: Sequence[Shown], *, title: str) -> str:
         rows=rows,
         runs=listed,
         older=len(runs) - len(fresh),
-        counts=[(name, n) for name in page.VERDICTS if (n := sum(c.last.verdict == name for c in cells))],
+        counts=[
+            (name, _counted(name, words, n))
+            for name, (_, words) in page.VERDICTS.items()
+            if (n := sum(c.last.verdict == name for c in cells))
+        ],
         seconds=sum(run.seconds or 0 for run in fresh),
     )
 
 
+def _counted(verdict: str, words: str, number: int) -> str:
+    if verdict == "scenario":
+        return f"{number} scenario{'s' * (number != 1)} failed"
+    return f"{number} {words.lower()}"
+
+
 def _said(cells: Sequence[Cell], bad: Sequence[Cell]) -> str:
     """The whole in a sentence."""
-    slower = sum("slower" in cell.news for cell in cells)
+    slower = sum(bool(cell.slower) for cell in cells)
     new = sum(bool(cell.news) and cell in bad for cell in cells)
     what = "run" if len(cells) == 1 else "runs"
     said = f"{len(bad)} of {len(cells)} {what} did not succeed" if bad else f"all {len(cells)} {what} succeeded"
@@ -182,16 +195,16 @@ def _cell(runs: Sequence[Shown]) -> Cell | None:
     last = current[-1]
     before = runs[: runs.index(last)]
     usual = [run.seconds for run in before if run.seconds is not None and run.verdict in _GOOD][-_COMPARED:]
-    median = statistics.median(usual) if usual else None
-    news = better = ""
+    median = statistics.median(usual) if len(usual) >= _LEAST else None
+    news = better = slower = ""
     if before and before[-1].verdict in _GOOD and last.verdict not in _GOOD:
         streak = next((n for n, run in enumerate(reversed(before)) if run.verdict not in _GOOD), len(before))
         news = f"succeeded {streak} time{'s' * (streak != 1)} before"
     elif before and before[-1].verdict not in _GOOD and last.verdict in _GOOD:
         better = f"{before[-1].verdict} the last time"
     if not news and median and last.verdict in _GOOD and _slower(last.seconds or 0, median):
-        news = f"{(last.seconds or 0) / median:.1f} times slower than usual"
-    return Cell(last, _marks([*before, last][-HISTORY:], last), news, better, median)
+        slower = f"{(last.seconds or 0) / median:.1f} times slower than usual"
+    return Cell(last, _marks([*before, last][-HISTORY:], last), news, better, slower, median)
 
 
 def _slower(seconds: float, median: float) -> bool:
