@@ -18,6 +18,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seed", type=int, default=random.randrange(10**6), help="seed of the rounds (a new one)")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.timeout(0))  # as long as its count takes
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     return f"soak: --seed {config.getoption('--seed')}"
 

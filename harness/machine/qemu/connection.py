@@ -34,7 +34,7 @@ from harness.state import ProcessFolder, new_process_folder, qemu_account, state
 EMBED = "embed"
 """The URI a user writes (or leaves out) for the in-process driver."""
 
-_ENDS_SECONDS = 5.0
+_ENDS_SECONDS = 30.0
 
 _lock = threading.Lock()
 _loop_started = False

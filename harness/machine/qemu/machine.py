@@ -41,8 +41,9 @@ _STATES = {
 }
 _PORT_TRIES = 20
 _PR_SET_CHILD_SUBREAPER = 36
-_KILL_SECONDS = 10
-_SAVE_SECONDS = 30
+# For what hangs: a host whose processors are wanted by many takes ten times as long as another one.
+_KILL_SECONDS = 60
+_SAVE_SECONDS = 300
 _adoption = threading.Lock()
 _adopting = 0
 """How many machines are being started: the process is what orphans go to as long as there are any."""

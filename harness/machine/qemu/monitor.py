@@ -16,6 +16,8 @@ from harness.deadline import Deadline
 from harness.errors import HostError
 
 _INCOMING = "vmrole-state"
+_LOAD_SECONDS = 120.0
+"""It takes a tenth of a second; a QEMU that hangs takes for ever, and a busy host is in between."""
 
 
 def command(domain: libvirt.virDomain, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
@@ -47,7 +49,7 @@ def load_state(domain: libvirt.virDomain, path: Path, deadline: Deadline) -> Non
         status = str(command(domain, "query-migrate").get("status", ""))
         return status if status in ("completed", "failed") else None
 
-    status = deadline.within(20.0).poll(ended, every=0.002)
+    status = deadline.within(_LOAD_SECONDS).poll(ended, every=0.002)
     if status != "completed":
         raise HostError(f"QEMU did not take the saved state: {status or 'it is still reading it'}")
 
