@@ -22,6 +22,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.guest.winrm import WinRmGuest
+from harness.image.builders.debian import MIRROR
 from harness.machine.qemu.connection import process_folder
 from harness.run.deploy import Deployed
 from harness.run.linux.identity import LinuxIdentity
@@ -80,10 +81,9 @@ def state_folder(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathF
 
 def _refuse_machines(state: Path, environment: pytest.MonkeyPatch) -> None:
     """Let whatever wants a machine or an image fail: a test that does is to have the mark vm."""
-    for name, path in (("", state / "slots"), ("VMROLE_CACHE_DIR", state / "no-images")):
-        path.write_text("refused by --no-machines\n")
-        if name:
-            environment.setenv(name, str(path))
+    (state / "slots").write_text("no folder: --no-machines\n")
+    environment.setenv("VMROLE_CACHE_DIR", str(state / "cache"))
+    environment.setenv(MIRROR, "http://refused-by---no-machines.invalid")
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,7 @@ def test_only_the_last_failures_stay(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_machine_without_the_mark_is_refused(tmp_path: Path) -> None:
     done = session(tmp_path, REFUSED, "--no-machines")
     assert "1 failed, 2 deselected" in done.stdout, done.stdout
-    assert "no-images cannot be used" in done.stdout
+    assert "refused-by---no-machines" in done.stdout
 
 
 MIXED = """
@@ -131,7 +131,7 @@ def test_skipped():
     pytest.skip("the program wanted is not installed")
 
 def test_foreseen():
-    pytest.skip("this host cannot run it: the image windows-server is made from media of your own")
+    pytest.skip("the image windows-server cannot be had: it is made from media of your own")
 
 @pytest.fixture
 def broken():

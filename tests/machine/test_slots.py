@@ -13,14 +13,17 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import HostError
 from harness.machine import slots
-from harness.machine.host import OVERHEAD_MB, memory_available_mb
+from harness.machine.host import OVERHEAD_MB
 from harness.machine.slots import capacity_mb, how_many, processors, slot
 from tests.conftest import HANGS, vmrole
 
 _HOLD = """
 import sys
 from harness.deadline import Deadline
+from harness.machine import slots
 from harness.machine.slots import slot
+if sys.argv[2:]:
+    slots.capacity_mb = lambda: int(sys.argv[2])
 with slot(int(sys.argv[1]), deadline=Deadline(600), waiting=lambda what: print(what, flush=True)):
     print("holds", flush=True)
     sys.stdin.readline()
@@ -35,9 +38,12 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
-def holder(megabytes: int) -> subprocess.Popen[str]:
+def holder(megabytes: int, *capacity: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(megabytes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _HOLD, str(megabytes), *map(str, capacity)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -71,17 +77,16 @@ def test_a_process_that_works_may_have_more(state: Path) -> None:
     end(*others)
 
 
-def test_a_killed_holder_frees_its_slot(state: Path) -> None:
-    half = capacity_mb() // 2
-    if half + OVERHEAD_MB > memory_available_mb():
-        pytest.skip("less than half of the memory is available")
-    dead = holder(half)
+def test_a_killed_holder_frees_its_slot(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capacity = 100 + OVERHEAD_MB
+    monkeypatch.setattr(slots, "capacity_mb", lambda: capacity)
+    dead = holder(100, capacity)
     assert said(dead) == "holds"
-    with pytest.raises(HostError, match="no turn"), slot(half, deadline=Deadline(0.2)):
+    with pytest.raises(HostError, match="no turn"), slot(100, deadline=Deadline(0.2)):
         pass
     dead.kill()
     dead.communicate()
-    with slot(half, deadline=Deadline(HANGS)):
+    with slot(100, deadline=Deadline(HANGS)):
         pass
     assert [path.name for path in (state / "slots").iterdir()] == ["registry"]
 
