@@ -10,7 +10,9 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Annotated, Literal, cast
+
+from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from harness.deadline import Deadline
 from harness.errors import HostError
@@ -22,6 +24,7 @@ from harness.image.components import build_components, components_version, hash_
 from harness.image.recipe import Image
 
 _RECORD = "image.json"
+_FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
 _ROOM = 2 << 30
 """Bytes that a build takes at most: the tree, the disk with its content, the packages."""
 _PARTS = ("disk", "kernel", "initrd")
@@ -128,6 +131,26 @@ def image_key(source: Source) -> str:
     return digest.hexdigest()[:16]
 
 
+class _Record(BaseModel):
+    """What is written of an image; another file of that name is none."""
+
+    layout: Literal[1] = Field(alias="schema")
+    name: str
+    key: str
+    built: str
+    components_version: str
+    files: dict[str, _FileName]
+    packages: tuple[str, ...]
+    uefi: bool = False
+
+    @field_validator("files")
+    @classmethod
+    def _has_a_disk(cls, files: dict[str, str]) -> dict[str, str]:
+        if "disk" not in files:
+            raise ValueError("an image has a disk")
+        return files
+
+
 def list_images(cache: Cache, folder: Path | None = None) -> list[Entry]:
     """Every image in the cache, by name, newest first."""
     keys = {
@@ -141,10 +164,10 @@ def list_images(cache: Cache, folder: Path | None = None) -> list[Entry]:
         check_owner(path)
         record = _read(path)
         if record:
-            name, key = str(record["name"]), str(record["key"])
+            name, key = record.name, record.key
             newest = not any((entry.name, entry.key) == (name, key) for entry in entries)
             current = newest and keys.get(name) == key
-            entries.append(Entry(name, key, str(record["built"]), disk_usage(path), current, path))
+            entries.append(Entry(name, key, record.built, disk_usage(path), current, path))
     return sorted(entries, key=lambda entry: entry.name)
 
 
@@ -198,17 +221,16 @@ def _put(cache: Cache, work: Path, target: Path) -> None:
     work.rename(target)
 
 
-def _read(folder: Path) -> dict[str, object] | None:
+def _read(folder: Path) -> _Record | None:
     """The record of an image, None when the folder has none that can be read."""
     path = folder / _RECORD
     if not path.exists():
         return None
     check_owner(path)
     try:
-        record = json.loads(path.read_text("utf-8"))
+        return _Record.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("schema") == 1 else None
 
 
 def _find(cache: Cache, source: Source, key: str, components: Path) -> Image | None:
@@ -221,18 +243,18 @@ def _find(cache: Cache, source: Source, key: str, components: Path) -> Image | N
         for path in (folder, *folder.iterdir()):
             check_owner(path)
             cache.grant(path)
-        files = cast(dict[str, str], record["files"])
+        files = record.files
         return Image(
             recipe=source.recipe,
             key=key,
             disk=folder / files["disk"],
             kernel=folder / files["kernel"] if "kernel" in files else None,
             initrd=folder / files["initrd"] if "initrd" in files else None,
-            components_version=str(record["components_version"]),
+            components_version=record.components_version,
             components=components,
-            built=str(record["built"]),
-            packages=tuple(cast(list[str], record["packages"])),
-            uefi=bool(record.get("uefi")),
+            built=record.built,
+            packages=record.packages,
+            uefi=record.uefi,
         )
     return None
 

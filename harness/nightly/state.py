@@ -18,6 +18,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, TypeAdapter
 
 from harness.errors import HostError, UsageError
 from harness.files import replace_file
@@ -30,12 +33,19 @@ _RUN = re.compile(r"(\d{8}T\d{6}Z)-[A-Za-z0-9._-]+-[0-9a-f]{6}(\.log)?")
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
+def _a_run(name: str) -> str:
+    """A path is made of it, and what is old is removed: nothing else may be called so."""
+    if not _RUN.fullmatch(name) or name.endswith(".log"):
+        raise ValueError("that is no name of a run")
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A run that was begun. ``run`` is its directory's name; ``ended`` is None as far as anybody knows, "" when it came
     to its end, else why it was cut off. ``counts`` is whether it speaks against the run."""
 
-    run: str
+    run: Annotated[str, AfterValidator(_a_run)]
     ended: str | None = None
     counts: bool = True
 
@@ -114,6 +124,19 @@ class Night:
         replace_file(_file(self.folder), json.dumps(document, indent=1) + "\n", mode=None, durable=True)
 
 
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """nightly.json."""
+
+    schema: Literal[1]
+    started: AwareDatetime
+    finished: AwareDatetime | None
+    runs: tuple[Entry, ...]
+
+
+_SAVED = TypeAdapter(_Saved)
+
+
 def new_night(folder: Path, jobs: Sequence[Job]) -> Night:
     """A night of ``jobs`` in which nothing has been done yet."""
     night = Night(
@@ -127,25 +150,16 @@ def read_night(folder: Path) -> Night | None:
     """The last night in ``folder``, None when there is none. Raises UsageError for a file that is something else."""
     path = _file(folder)
     try:
-        document = json.loads(path.read_bytes())
-        runs = [{**run, "attempts": tuple(Attempt(**one) for one in run["attempts"])} for run in document["runs"]]
-        if document["schema"] != SCHEMA:
-            raise ValueError("another schema")
-        ended = document["finished"]
-        return Night(
-            folder,
-            datetime.fromisoformat(document["started"]),
-            {run["key"]: Entry(**run) for run in runs},
-            datetime.fromisoformat(ended) if ended else None,
-        )
+        saved = _SAVED.validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except OSError as error:
         raise HostError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except ValueError:
         raise UsageError(
             f"{path} is no state of a nightly that can be read", hint="remove it, or name another folder with --output"
         ) from None
+    return Night(folder, saved.started, {entry.key: entry for entry in saved.runs}, saved.finished)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import IO, Any, Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from harness.deadline import Deadline
@@ -81,7 +81,7 @@ def download(
             if hashlib.file_digest(stream, "sha256").hexdigest() == wanted:
                 os.utime(known)
                 return known
-    opener = urllib.request.build_opener(*([_Redirects(allowed)] if allowed is not None else []))
+    opener = urllib.request.build_opener(_Redirects(allowed))
     try:
         with opener.open(url, timeout=deadline.timeout(SILENCE)) as response:
             return _save(response, url, folder, most, deadline)
@@ -102,7 +102,8 @@ def _save(response: Any, url: str, folder: Path, most: int, deadline: Deadline) 
     with NamedTemporaryFile(dir=folder, prefix=".loading-", delete=False) as sink:  # 0600
         scratch = Path(sink.name)
         try:
-            while block := _read(response):
+            # what has come, not whole blocks: a server may send byte by byte, and the deadline is of all of them
+            while block := response.read1(_BLOCK):
                 total += len(block)
                 if total > most:
                     raise PackageError(f"{shown(url)} has more than {most} bytes")
@@ -119,10 +120,6 @@ def _save(response: Any, url: str, folder: Path, most: int, deadline: Deadline) 
         finally:
             scratch.unlink(missing_ok=True)
     return target
-
-
-def _read(response: IO[bytes]) -> bytes:
-    return response.read(_BLOCK)
 
 
 def _prepare(folder: Path) -> None:
@@ -149,11 +146,13 @@ def _reason(error: object) -> str:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    def __init__(self, allowed: Sequence[str]) -> None:
+    def __init__(self, allowed: Sequence[str] | None) -> None:
         self.allowed = allowed
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if not any(is_below(newurl, base) for base in self.allowed):
+        if urlsplit(newurl).scheme.lower() not in ("http", "https"):
+            raise PackageError(f"{shown(req.full_url)} leads to {shown(newurl)}, which is no http or https address")
+        if self.allowed is not None and not any(is_below(newurl, base) for base in self.allowed):
             raise PackageError(
                 f"{shown(req.full_url)} leads to {shown(newurl)}, which is not allowed",
                 hint=f"allow it too with --external-payload {shown(newurl)}",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -232,3 +233,23 @@ def test_disk_usage_does_not_count_holes(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 30)
     assert disk_usage(tmp_path) < 1 << 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": None}, {"files": {}}, {"files": {"disk": "../../../etc/shadow"}}, {"files": {"disk": 7}},
+        {"files": {"disk": "/etc/shadow"}}, {"packages": None}, {"packages": "x"}, {"name": None}, {"built": 5},
+        {"schema": 2}, {"components_version": []},
+    ],
+)  # fmt: skip
+def test_an_image_whose_record_was_tampered_with_is_none(recipes: Path, cache: Cache, change: dict[str, Any]) -> None:
+    """It is built anew, and listed by nobody."""
+    record = ensure(recipes, cache).disk.parent / "image.json"
+    record.chmod(0o600)
+    record.write_text(json.dumps(json.loads(record.read_text()) | change))
+    assert build.list_images(cache, recipes) == []
+    assert ensure(recipes, cache).disk.parent != record.parent
+    for content in (b"", b"null", b"[" * 100_000, b"\xff"):
+        record.write_bytes(content)
+        assert len(build.list_images(cache, recipes)) == 1

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.errors import UsageError
 from harness.nightly.matrix import jobs
 from harness.nightly.model import Nightly, PackageEntry, read_nightly
-from harness.nightly.state import remove_old
+from harness.nightly.state import read_night, remove_old
 from harness.tomltext import Where, read_toml
 from tests.conftest import REPOSITORY, SAMPLES, VMROLE, vmrole
 
@@ -271,3 +272,39 @@ def test_a_file_here_that_is_called_as_a_module_is_no_module(tmp_path: Path) -> 
     )
     assert done.returncode == 2, done
     assert done.stdout.startswith("error ") and "cut off" not in done.stdout, done
+
+
+RUN = "20261130T000000Z-x-abcdef"
+ENTRY = {"key": "k", "package": "p", "case": "", "image": "i", "attempts": [{"run": RUN}]}
+SAVED = {"schema": 1, "started": "2026-11-30T00:00:00+00:00", "finished": None, "runs": [ENTRY]}
+
+
+def test_a_saved_state_is_read(tmp_path: Path) -> None:
+    (tmp_path / "nightly.json").write_text(json.dumps(SAVED))
+    night = read_night(tmp_path)
+    assert night and night.entries["k"].run == RUN
+    night.save()
+    assert read_night(tmp_path) == night
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 2}, {"schema": "1"}, {"started": "yesterday"}, {"started": "2026-11-30T00:00:00"}, {"finished": "x"},
+        {"runs": None}, {"runs": {}}, {"runs": [None]}, {"runs": [{}]}, {"runs": [ENTRY | {"exit_code": "x"}]},
+        {"runs": [ENTRY | {"attempts": [{"run": "../../etc"}]}]}, {"runs": [ENTRY | {"attempts": [{"run": 7}]}]},
+        {"runs": [ENTRY | {"attempts": [{"run": f"{RUN}.log"}]}]}, {"runs": [ENTRY | {"attempts": 1}]},
+        {"runs": [ENTRY | {"key": []}]}, {"runs": [ENTRY | {"seconds": "long"}]},
+    ],
+)  # fmt: skip
+def test_a_saved_state_that_was_tampered_with(tmp_path: Path, change: dict[str, Any]) -> None:
+    (tmp_path / "nightly.json").write_text(json.dumps(SAVED | change))
+    with pytest.raises(UsageError, match=r"nightly\.json is no state of a nightly that can be read"):
+        read_night(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"null", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"schema": 1}', b"1e999"])
+def test_a_saved_state_that_is_none(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "nightly.json").write_bytes(content)
+    with pytest.raises(UsageError, match=r"nightly\.json is no state of a nightly that can be read"):
+        read_night(tmp_path)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -173,3 +174,32 @@ def test_another_file_than_its_hash_says_is_not_taken(tmp_path: Path) -> None:
         read = package(tmp_path, {"RelativePath": "a.msi", "Hash": HASH})
         whole = with_external(read, places(tmp_path / "cache", server.url + "/a.msi"))
     assert codes(whole) == ["external-hash"] and [entry.path for entry in whole.payload.files] == ["a.sh"]
+
+
+def test_a_server_that_sends_byte_by_byte_does_not_outlive_the_deadline(tmp_path: Path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x")
+                    time.sleep(0.05)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url, deadline = f"http://127.0.0.1:{server.server_port}/x", Deadline(1)
+        with pytest.raises(HostError, match="was not loaded within 1 s"):
+            download(url, None, tmp_path, wanted=None, most=1 << 40, deadline=deadline)
+        server.shutdown()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["ftp://127.0.0.1:1/x", "FTP://127.0.0.1:1/x"])
+def test_no_redirect_leads_to_another_kind_of_address(tmp_path: Path, place: str) -> None:
+    """Also where its content is known by its hash."""
+    with Server({"/x": place}) as server, pytest.raises(PackageError, match="which is no http or https address"):
+        download(f"{server.url}/x", None, tmp_path, wanted=HASH, most=100, deadline=Deadline(HANGS))
