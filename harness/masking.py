@@ -3,8 +3,13 @@
 
 A secret is recognised in plain, in JSON, XML, URL and shell quoting, as UTF-16 text, and in base64 (standard and
 URL-safe alphabet, all three alignments, of the UTF-8 and the UTF-16LE bytes: the latter is what
-``powershell -EncodedCommand`` takes). Secrets under four characters are not looked for in text, they would mask half
-of it; where a value is known to be one, as in a plan, it is masked by field.
+``powershell -EncodedCommand`` takes). One with letters beyond ASCII also with those composed and decomposed, in the
+code pages of Western Windows, and as what becomes of it when it is written in one encoding and read in another.
+Secrets under four characters are not looked for in text, they would mask half of it; where a value is known to be one,
+as in a plan, it is masked by field.
+
+Whoever shortens a text masks it first, and marks the cut by an ellipsis: others (pytest, PowerShell) shorten before we
+see it, and beside an ellipsis the beginning or the end of a secret is masked as well.
 """
 
 from __future__ import annotations
@@ -13,8 +18,12 @@ import base64
 import contextlib
 import html
 import json
+import re
 import shlex
+import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -35,6 +44,23 @@ _LINE: Final = 8
 _MOST_LINES: Final = 200
 _EDGE: Final = 3
 """Characters that a span of base64 may grow by at each end."""
+CODE_PAGES: Final = ("latin-1", "cp1252", "cp850", "cp437")
+"""What programs of a Western Windows and old ones of Linux write."""
+_LONG: Final = 64 * 1024
+"""Characters of a secret whose misread forms, some hundred of them, are still looked for."""
+_LOST: Final = "?\ufffd"
+"""What stands for a character that an encoding does not have."""
+_UNSEEN: Final = re.compile("[\x80-\x9f]")
+"""Control characters that arise from letters which are misread, and that reports leave out."""
+_ELLIPSES: Final = (b"...", "\u2026".encode())
+_MARK: Final = 3
+"""Bytes of each of them."""
+_ELLIPSIS: Final = re.compile(rb"[ \t]?(?:\.\.\.|\xe2\x80\xa6)")
+_PIECE: Final = 4
+"""Bytes of the beginning or the end of a secret that are masked where something was cut."""
+_REACH: Final = 256
+"""Bytes before and after a cut that may be such a piece. One that is longer has a whole head in it, or is of a secret
+that is long enough for what is left of it to be of no use."""
 
 
 class Masker:
@@ -51,9 +77,10 @@ class Masker:
         plain: set[bytes] = set()
         encoded: set[bytes] = set()
         for secret in self.secrets:
-            plain |= {part for text in _spellings(secret) for part in _byte_spellings(text)}
+            plain |= _plain_spellings(secret)
             encoded |= _base64_cores(secret)
-        spellings = plain | encoded
+        self._all = spellings = plain | encoded
+        self.__dict__.pop("_pieces", None)
         self.longest = max(map(len, spellings), default=-2 * _EDGE) + 2 * _EDGE
         heads = {spelling[:HEAD] for spelling in plain}
         patterns = [*heads, *({spelling[:HEAD] for spelling in encoded} - heads)]
@@ -81,6 +108,37 @@ class Masker:
         for start, end in self.spans(data):
             out += (data[at:start], MASK.encode())
             at = end
+        data = b"".join((*out, data[at:])) if out else data
+        return self._beside_ellipses(data) if self._automaton and any(mark in data for mark in _ELLIPSES) else data
+
+    def beginning(self, data: Bytes) -> Bytes:
+        """``bytes`` of the beginning of something longer, which may end within a secret."""
+        if self._automaton is None:
+            return data
+        data = self.bytes(data)
+        if left := self._pieces.before_the_end(data):
+            data = data[:-left] + MASK.encode()
+        return data
+
+    def excerpt(self, data: Bytes) -> Bytes:
+        """``bytes`` of what was cut out of something longer; at both of its ends there may be pieces of secrets."""
+        if self._automaton is None:
+            return data
+        data = self.beginning(data)
+        left = self._pieces.at_the_start(data)
+        return MASK.encode() + data[left:] if left else data
+
+    @cached_property
+    def _pieces(self) -> _Pieces:
+        return _Pieces(self._all)
+
+    def _beside_ellipses(self, data: Bytes) -> Bytes:
+        out: list[Bytes] = []
+        at = 0
+        for start, end in self._pieces.beside_ellipses(data):
+            if start >= at:
+                out += (data[at:start], MASK.encode())
+            at = max(at, end)
         return b"".join((*out, data[at:])) if out else data
 
     def spans(self, data: Bytes) -> Iterator[tuple[int, int]]:
@@ -135,6 +193,55 @@ class MaskStream:
         return self._masker.bytes(rest)
 
 
+class _Pieces:
+    """Beginnings and ends of secrets, where something was cut."""
+
+    def __init__(self, spellings: Iterable[bytes]) -> None:
+        long = [spelling for spelling in spellings if len(spelling) >= _PIECE]
+        self._heads = sorted({spelling[:_REACH] for spelling in long})
+        self._tails = sorted({spelling[::-1][:_REACH] for spelling in long})
+        self._first = {head[:_PIECE] for head in self._heads}
+        self._last = {tail[:_PIECE][::-1] for tail in self._tails}
+        self._firsts = BytesAhoCorasick(list(self._first))
+        self._lasts = BytesAhoCorasick(list(self._last))
+
+    def before_the_end(self, data: bytes) -> int:
+        """How many bytes at the end of ``data`` a secret begins with."""
+        window = data[-_REACH:]
+        for start in range(len(window) - _PIECE + 1):
+            if window[start : start + _PIECE] in self._first and _begins(self._heads, window[start:]):
+                return len(window) - start
+        return 0
+
+    def at_the_start(self, data: bytes) -> int:
+        """How many bytes at the start of ``data`` a secret ends with."""
+        window = data[:_REACH]
+        for end in range(len(window), _PIECE - 1, -1):
+            if window[end - _PIECE : end] in self._last and _begins(self._tails, window[:end][::-1]):
+                return end
+        return 0
+
+    def beside_ellipses(self, data: bytes) -> list[tuple[int, int]]:
+        """Where such pieces are, in order; some may overlap."""
+        found: list[tuple[int, int]] = []
+        for _, start, end in self._firsts.find_matches_as_indexes(data, overlapping=True):
+            cut = _ELLIPSIS.search(data, end, start + _REACH)
+            if cut and _begins(self._heads, data[start : cut.start()]):
+                found.append((start, cut.start()))
+        for _, start, end in self._lasts.find_matches_as_indexes(data, overlapping=True):
+            begin = max(data.rfind(mark, max(0, end - _REACH), start) for mark in _ELLIPSES) + _MARK
+            begin += begin >= _MARK and data[begin : begin + 1] in (b" ", b"\t")
+            if _MARK <= begin <= start and _begins(self._tails, data[begin:end][::-1]):
+                found.append((begin, end))
+        return sorted(found, key=lambda span: (span[0], -span[1]))
+
+
+def _begins(known: list[bytes], piece: bytes) -> bool:
+    """Whether one of ``known``, which are sorted, begins with ``piece``."""
+    place = bisect_left(known, piece)
+    return place < len(known) and known[place].startswith(piece)
+
+
 def _long_lines(secret: str) -> list[str]:
     """The lines of a secret of several: whoever shows the first line of a text shows one of these alone."""
     lines = secret.splitlines()
@@ -157,12 +264,70 @@ def _spellings(secret: str) -> set[str]:
     return {text for text in found if len(text) >= SHORTEST}
 
 
-def _byte_spellings(text: str) -> set[bytes]:
+def _plain_spellings(secret: str) -> set[bytes]:
+    """Every way in which the secret is written out, in every encoding."""
+    found: set[bytes] = set()
+    composed = _composed(secret)
+    for form in composed:
+        for text in _spellings(form):
+            found |= _unicode(text) | _in_code_pages(text)
+    if not secret.isascii() and len(secret) <= _LONG:
+        for misread in {misread for form in composed for misread in _misread(form)}:
+            for text in _spellings(misread):
+                found |= _unicode(text)
+    return found
+
+
+def _composed(secret: str) -> set[str]:
+    """The secret as it is, on one line as sentences have it, and with its accented letters as one character and as
+    two."""
+    forms = {secret, " ".join(secret.split())}
+    return forms | {unicodedata.normalize(how, form) for form in forms if not form.isascii() for how in ("NFC", "NFD")}
+
+
+def _unicode(text: str) -> set[bytes]:
     return {
         text.encode("utf-8", "surrogatepass"),
         text.encode("utf-16-le", "surrogatepass"),
         text.encode("utf-16-be", "surrogatepass"),
     }
+
+
+def _in_code_pages(text: str) -> set[bytes]:
+    """``text`` in the code pages that have enough of its characters; "?" stands for one that they lack, as in what
+    Windows writes."""
+    if text.isascii():
+        return set()
+    pages = {name: text.encode(name, "replace") for name in ("ascii", *CODE_PAGES)}
+    return {page for name, page in pages.items() if _enough(page.decode(name), text)}
+
+
+def _misread(text: str) -> set[str]:
+    """What becomes of ``text`` when it is written in one encoding and read in another."""
+    written = _in_code_pages(text) | {text.encode("utf-8", "surrogatepass")}
+    found: set[str] = set()
+    for data in written:
+        for name in CODE_PAGES:
+            # Windows takes the bytes that code page 1252 leaves out for control characters.
+            found |= {data.decode(name, "replace"), "".join(_character(byte, name) for byte in data)}
+        found |= {data.decode("utf-8", how) for how in ("replace", "surrogateescape")}
+        # How programs, Python among them, show bytes.
+        found.add(data.decode("ascii", "backslashreplace"))
+    found |= {_UNSEEN.sub("", form) for form in found}
+    return {form for form in found if _enough(form, text)}
+
+
+def _character(byte: int, code_page: str) -> str:
+    try:
+        return bytes((byte,)).decode(code_page)
+    except UnicodeDecodeError:
+        return chr(byte)
+
+
+def _enough(form: str, text: str) -> bool:
+    """Whether so much is left of ``text`` in ``form`` that nothing else looks like it."""
+    lost = sum(map(form.count, _LOST)) - sum(map(text.count, _LOST))
+    return lost <= 0 or len(form) - lost >= SHORTEST
 
 
 def _base64_cores(secret: str) -> set[bytes]:
@@ -171,7 +336,11 @@ def _base64_cores(secret: str) -> set[bytes]:
     At each alignment some characters at the ends hold bits of the neighbours and are left out.
     """
     cores: set[bytes] = set()
-    for data in (secret.encode("utf-8", "surrogatepass"), secret.encode("utf-16-le", "surrogatepass")):
+    datas: set[bytes] = set()
+    for form in _composed(secret):
+        datas |= {form.encode("utf-8", "surrogatepass"), form.encode("utf-16-le", "surrogatepass")}
+        datas |= _in_code_pages(form)
+    for data in datas:
         for shift in range(3):
             code = base64.b64encode(bytes(shift) + data)
             core = code[(0, 2, 3)[shift] : len(code) - (0, 3, 2)[(shift + len(data)) % 3]]

@@ -128,4 +128,5 @@ def run(
 
 
 def _tail(data: bytes) -> str:
-    return data[-_TAIL:].decode("utf-8", "replace").strip()
+    cut = "..." if len(data) > _TAIL else ""
+    return cut + data[-_TAIL:].decode("utf-8", "replace").strip()

@@ -163,6 +163,7 @@ def _vmrole_scene(
             stack=stack,
             started=functools.partial(_record, item),
         )
+        stack.callback(scene.mask_again)
         item.stash[_SCENE] = scene
         yield scene
         scene.ended(item.stash.get(_FAILURE, None))
@@ -227,13 +228,13 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         return report
     from harness.scenario import facts
 
+    facts.mask(report, scene.masker)
     if report.failed:
         item.stash[_FAILURE] = item.stash.get(_FAILURE, "") or _message(report)
         for title, text in (facts.told(role, _TAIL) for role in scene.roles):
             _add_section(report, title, text)
     if report.when == "teardown" and _FAILURE in item.stash and (text := facts.how_to_go_on(scene.roles)):
         report.sections.append(("vmrole after teardown", text))
-    facts.mask(report, scene.maskers)
     return report
 
 

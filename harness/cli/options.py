@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SECRET_BYTES = 64 * 1024
 _MACHINE = [
     click.option("--image", default="debian-12", show_default=True, metavar="NAME[@KEY]",
                  help="Guest image to use, and which build of it alone will do."),
@@ -231,14 +232,16 @@ def read_answer_file(path: Path, os: str) -> bytes:
 
 def read_secret(path: Path) -> str:
     """The first line of a file that holds a password. Raises UsageError when there is none."""
+    from harness.package.parameters import decode_text
+
     try:
         with path.open("rb") as stream:
-            text = stream.read(4096).decode("utf-8")
+            data = stream.read(_SECRET_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text") from None
-    line = text.split("\n")[0].rstrip("\r")
+    if len(data) > _SECRET_BYTES:
+        raise UsageError(f"{path} has more than {_SECRET_BYTES} bytes", hint="its first line is the password")
+    line = decode_text(data, str(path)).split("\n")[0].rstrip("\r")
     if not line:
         raise UsageError(f"{path} is empty", hint="its first line is the password")
     return line

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import UsageError, VmRoleError
 from harness.files import is_of_host, refused
 from harness.masking import Masker
 from harness.run.events import EventBus
@@ -21,7 +21,8 @@ from harness.run.recorder import Recorder
 def reporting(masker: Masker, *, folder: Path | None, quiet: bool = False) -> Iterator[tuple[EventBus, Recorder]]:
     """An event bus with its recorder, the run directory's files, and progress on standard error.
 
-    A terminal gets a live display, everything else plain lines; ``quiet`` neither.
+    A terminal gets a live display, everything else plain lines; ``quiet`` neither. An error that leaves the context is
+    masked: it may quote a guest.
     """
     if folder:
         make_output(folder)
@@ -46,7 +47,12 @@ def reporting(masker: Masker, *, folder: Path | None, quiet: bool = False) -> It
             from harness.report.plain import PlainReport
 
             bus.subscribe(PlainReport(sys.stderr, masker))
-        yield bus, recorder
+        try:
+            yield bus, recorder
+        except VmRoleError as error:
+            error.message = masker.text(error.message)
+            error.hint = masker.text(error.hint) if error.hint else None
+            raise
 
 
 def make_output(folder: Path) -> None:

@@ -19,6 +19,8 @@ from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostE
 from harness.guest.command import ENVIRONMENT, describe
 from harness.guest.frames import MOST, AgentState, Channel, Frame, Link
 from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted
+from harness.guest.wintext import beginning
+from harness.quoting import quoted
 
 _LONGEST = 1 << 20
 """Bytes of a command with its environment that the agent takes."""
@@ -227,7 +229,7 @@ class _Command:
     def result(self, argv: Sequence[str], cwd: str | None, what: str, seconds: float) -> GuestResult:
         assert self.ending is not None
         code, _signal, errno, late = self.ending
-        out, err = (bytes(stream) for stream in self._streams.values())
+        out, err = (beginning(bytes(stream), self._most) for stream in self._streams.values())
         if errno < 0:
             raise GuestError(f"the guest has no folder {cwd}, in which it was to {what}")
         if errno > 0:
@@ -267,4 +269,4 @@ def _why(done: GuestResult, *paths: str) -> str:
     """The last line of what was said, without the names of programs and files."""
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     said = lines[0] if lines else "it does not say why"
-    return said.rpartition(": ")[2][:200]
+    return quoted(said.rpartition(": ")[2], 200)

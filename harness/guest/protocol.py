@@ -42,7 +42,9 @@ class GuestResult:
         Whole words: half a secret would escape the mask of whoever shows it.
         """
         for stream in (self.stderr, self.stdout):
-            text = "".join(c if c.isprintable() else " " for c in decode(stream[:_READ_FOR_SAID]))
+            text = "".join(
+                c if c.isprintable() else " " for c in decode(stream[:_READ_FOR_SAID], cut=len(stream) > _READ_FOR_SAID)
+            )
             if words := text.split():
                 return shortened(words, _SAID)
         return "it was stopped" if self.exit_code is None else f"exit code {self.exit_code}"

@@ -19,6 +19,7 @@ from harness.guest import files, terminal
 from harness.guest.command import ENVIRONMENT, NO_FOLDER, TIMED_OUT, command_line, describe
 from harness.guest.connection import Access, connect, lost_when_broken
 from harness.guest.protocol import MAX_OUTPUT, GuestResult
+from harness.guest.wintext import beginning
 
 READY_PATH = "/run/vmrole/ready"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -276,4 +277,4 @@ def _read(channel: paramiko.Channel, deadline: Deadline, most: int) -> tuple[byt
             channel.status_event.wait(_POLL)
         else:
             poller.poll(1000 * min(_POLL, deadline.remaining))
-    return bytes(out.data), bytes(err.data), out.truncated or err.truncated
+    return beginning(bytes(out.data), most), beginning(bytes(err.data), most), out.truncated or err.truncated

@@ -30,6 +30,7 @@ from winrm.protocol import Protocol as WinRm
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
+from harness.quoting import quoted
 
 T = TypeVar("T")
 
@@ -509,7 +510,7 @@ def _check_expiry(certificate: bytes) -> None:
 
 
 def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text).strip()[:200]
+    return quoted(text, 200)
 
 
 def check_environment(environment: Mapping[str, str]) -> None:

@@ -11,7 +11,6 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from harness.deadline import Deadline
 
@@ -111,13 +110,10 @@ class ConsoleRecorder:
             if deadline.expired or (closed and not fresh):
                 return None
 
-    def save(self, path: Path) -> None:
+    def content(self) -> tuple[bytes, int, bytes]:
         with self._changed:
-            parts = [bytes(self._head)]
-            if self._dropped:
-                parts.append(f"\n[... {self._dropped} bytes of console output were not kept ...]\n".encode())
-            parts.extend(self._tail)
-        path.write_bytes(b"".join(parts))
+            head, dropped, tail = bytes(self._head), self._dropped, b"".join(self._tail)
+        return (head, dropped, tail) if dropped else (head + tail, 0, b"")
 
 
 def _clean(line: bytes) -> str:

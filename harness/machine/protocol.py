@@ -142,8 +142,9 @@ class Console(Protocol):
         """The first non-None answer of ``match`` for an announcement (a line that begins with "vmrole: ", or a kernel
         panic), past ones included; None at the deadline or when the console closed."""
 
-    def save(self, path: Path) -> None:
-        """Write what was kept; says so where something was dropped."""
+    def content(self) -> tuple[bytes, int, bytes]:
+        """What was kept: the first bytes, how many were dropped after them, and the last; all of it and b"" where none
+        were."""
 
 
 class Machine(Protocol):

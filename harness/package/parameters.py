@@ -210,11 +210,24 @@ def _assignment(text: str, environ: Mapping[str, str]) -> tuple[str, str, bool]:
 
 def _content(name: str, path: Path) -> str:
     data = _read(path, f"the value of the parameter {name}")
+    return decode_text(data, f"{path}, for the parameter {name},").removesuffix("\n").removesuffix("\r")
+
+
+def decode_text(data: bytes, what: str) -> str:
+    """A text file as editors and PowerShell save it: UTF-8, or UTF-16 by its mark or its NUL characters. Raises
+    UsageError about ``what``."""
+    encoding = "utf-8-sig"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif len(data) > 1 and len(data) % 2 == 0 and 0 in data[:2] and any(data[:2]):
+        encoding = "utf-16-le" if data[0] else "utf-16-be"
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(encoding)
     except UnicodeDecodeError:
-        raise UsageError(f"{path}, for the parameter {name}, is not UTF-8 text") from None
-    return text.removesuffix("\n").removesuffix("\r")
+        raise UsageError(f"{what} is neither UTF-8 nor UTF-16 text", hint="save it as UTF-8") from None
+    if "\0" in text:
+        raise UsageError(f"{what} has NUL characters in it", hint="save it as UTF-8")
+    return text
 
 
 def _read(path: Path, what: str) -> bytes:

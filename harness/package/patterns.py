@@ -29,8 +29,8 @@ DEFAULT_REBOOT_CODES: Final = "{1641}|{3010}|{3011}"
 CONSOLE_STANDARD_ERROR: Final = ".+"
 #: What a warning about standard error says when no pattern was written [INFER].
 STDERR_WARNING: Final = "it wrote to standard error (the console default `.+` would fail this)"
-#: At most so many characters of a stream are searched; MaxOutputSize of the documents is 1 MiB.
-MAX_TEXT: Final = 1 << 20
+#: Characters for which a pattern has SECONDS; MaxOutputSize of the documents is 1 MiB.
+TEXT: Final = 1 << 20
 
 _PART: Final = r"[^\\/:*?\"<>|+^$()\[\]{}]+"
 #: With a drive or a variable, on a server, or relative with a suffix: `.\w` alone is a pattern.
@@ -65,12 +65,17 @@ class Check:
 
     def found(self, text: str) -> bool:
         """Whether the pattern occurs; False for one that is off or invalid. Raises TimeoutError when it takes longer
-        than SECONDS."""
+        than SECONDS for each MiB of ``text``."""
         if self.state != "on":
             return False
         if self.pattern == DEFAULT_EXIT_CODE and len(text) < 100:  # by far the most frequent; needs no engine
             return re.search(DEFAULT_EXIT_CODE, text) is not None
-        return compile_pattern(self.pattern).search(text[:MAX_TEXT], timeout=SECONDS) is not None
+        return compile_pattern(self.pattern).search(text, timeout=seconds_for(text)) is not None
+
+
+def seconds_for(text: str) -> float:
+    """How long one pattern may look at ``text``."""
+    return SECONDS * max(1.0, len(text) / TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,9 @@ class FailurePolicy:
                     shown = f" {exit_code}" if check.stream == "exit code" else ""
                     reasons.append(f"{check.stream}{shown} matches the failure pattern {check.pattern}")
             except TimeoutError:
-                reasons.append(f"the failure pattern {check.pattern[:100]} was given up after {SECONDS:g} s: not found")
+                reasons.append(
+                    f"the failure pattern {check.pattern[:100]} was given up after {seconds_for(text):.0f} s: not found"
+                )
             except PatternError as error:
                 reasons.append(f"the failure pattern {check.pattern[:100]} never matches: {error}")
         if failed:

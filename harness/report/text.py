@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Protocol
 
-# CSI ... final, OSC ... BEL or ST, other two-character sequences; what guests and programs colour their output with.
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# Characters that turn the order of the text around: what is shown would not be what is there.
-_ORDER = re.compile("[\u202a-\u202e\u2066-\u2069]")
+from harness.quoting import printable, strip_ansi
+
+__all__ = ["Masker", "NoMask", "Shown", "duration", "masked", "printable", "strip_ansi"]
 
 
 class Masker(Protocol):
@@ -42,17 +39,6 @@ def masked(value: Any, masker: Masker) -> Any:
     if isinstance(value, list | tuple):
         return [masked(item, masker) for item in value]
     return value
-
-
-def strip_ansi(text: str) -> str:
-    """``text`` without terminal sequences."""
-    return _ESCAPE.sub("", text)
-
-
-def printable(text: str) -> str:
-    """Text of any origin, safe for a terminal and for HTML: lines and tabs stay, other control characters go."""
-    clean = strip_ansi(text).replace("\r\n", "\n").replace("\r", "\n")
-    return _ORDER.sub("\ufffd", _CONTROL.sub("", clean))
 
 
 class Shown:

@@ -10,6 +10,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestNotReadyError, HostError
 from harness.guest.protocol import Restarted
 from harness.machine.protocol import Machine, MachineState
+from harness.quoting import quoted
 from harness.run.events import EventBus, StageReached
 
 _AWAITS = {
@@ -23,6 +24,7 @@ _STAGE = re.compile(r"vmrole: stage (\S+)\s*(.*)")
 _FAILED = re.compile(r"vmrole: failed (.*)")
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
 _CONSOLE_LINES = 12
+_SHOWN = 160
 
 
 def await_ready(machine: Machine, token: str, bus: EventBus, deadline: Deadline) -> str:
@@ -103,9 +105,9 @@ def await_stage(
     def match(line: str) -> str | None:
         nonlocal stage, counted
         if failed := _FAILED.match(line):
-            raise GuestError(f"the guest cannot {doing}: {failed[1]}")
+            raise GuestError(f"the guest cannot {doing}: {quoted(failed[1])}")
         if panic := _PANIC.search(line):
-            raise _not_ready(machine, stage, f"the guest's kernel panicked: {panic[1]}")
+            raise _not_ready(machine, stage, f"the guest's kernel panicked: {quoted(panic[1])}")
         if found := _STAGE.match(line):
             announcements.append(line)
             if len(announcements) > counted:
@@ -135,7 +137,7 @@ _ENDED = {MachineState.stopped: "switched itself off", MachineState.crashed: "cr
 def _not_ready(machine: Machine, stage: str | None, what: str) -> GuestNotReadyError:
     awaited = _AWAITS.get(stage, "the ready marker")
     lines = [line for line in machine.console.lines() if line.strip()][-_CONSOLE_LINES:]
-    last = f", its last console line is '{lines[-1][:160]}'" if lines else ", and its console is empty"
+    last = f", its last console line is '{quoted(lines[-1], _SHOWN)}'" if lines else ", and its console is empty"
     return GuestNotReadyError(
         f"{what}; it reached stage {stage or 'power-on'}, awaited was {awaited}{last}",
         stage=stage,

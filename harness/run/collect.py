@@ -15,6 +15,7 @@ from harness.errors import GuestError
 from harness.files import replace_file, writing
 from harness.guest.protocol import Guest
 from harness.machine.protocol import Machine
+from harness.quoting import Mask, quoted
 from harness.run.archive import DamagedError, files_in
 
 MAX_FILE = 4 * 1024 * 1024
@@ -41,6 +42,8 @@ _COMPRESSED = (b"\x1f\x8b", b"\xfd7zXZ", b"BZh", b"PK\x03\x04", b"\x28\xb5\x2f\x
 """How gzip, xz, bzip2, zip, zstd, 7z and lz4 files begin."""
 
 _TOLD = 5
+_NAME = 400
+"""Characters of a guest's name of a file that the index has."""
 _SUFFIXES = {".log", ".txt", ".json", ".csv"}
 """What every browser shows as text; other files get .txt, so that nothing of a guest's is executed by a click."""
 _SEND = """\
@@ -50,8 +53,6 @@ kept -size +"$2"c -print | head -n 100 >&2
 kept -size +0 ! -size +"$2"c -print0 | tar --null --no-recursion --format=gnu --warning=none -cf - -T -
 """
 """What a guest sends: files, none of them larger than is kept; a sparse one would cost the time of all of its zeros."""
-
-Mask = Callable[[bytes], bytes]
 
 
 def collect(guest: Guest, folder: Path, *, mask: Mask, deadline: Deadline) -> list[str]:
@@ -75,14 +76,14 @@ def collect(guest: Guest, folder: Path, *, mask: Mask, deadline: Deadline) -> li
             missing += _take_folder(guest, source, folder, index, mask=mask, deadline=limit)
     except GuestError as error:
         missing.append(f"some of the guest's logs could not be collected: {error.message}")
-    write_index(folder, index, mask)
+    write_index(folder, index)
     return missing
 
 
-def write_index(folder: Path, index: Mapping[str, str], mask: Mask) -> None:
-    """What the numbered files were called in the guest."""
+def write_index(folder: Path, index: Mapping[str, str]) -> None:
+    """What the numbered files were called in the guest, masked already."""
     if index:
-        replace_file(folder / "index.json", mask(json.dumps(index, indent=1).encode()) + b"\n", mode=None)
+        replace_file(folder / "index.json", json.dumps(index, indent=1) + "\n", mode=None)
 
 
 def collect_offline(machine: Machine, paths: Sequence[str], folder: Path, *, mask: Mask) -> None:
@@ -90,7 +91,7 @@ def collect_offline(machine: Machine, paths: Sequence[str], folder: Path, *, mas
     index: dict[str, str] = {}
     for path, content in machine.read_disk(paths, limit=MAX_FILE):
         _put(folder, path, content, index, mask)
-    write_index(folder, index, mask)
+    write_index(folder, index)
 
 
 def _take_folder(
@@ -111,7 +112,7 @@ def _take_folder(
         left.append(f"what is in {source} beyond {MAX_ALL >> 20} MiB")
     if done.timed_out:
         left.append(f"what is in {source} and did not come in time")
-    told = [f"not collected: {what[:300]}" for what in left[:_TOLD]]
+    told = [f"not collected: {quoted(what, mask=mask)}" for what in left[:_TOLD]]
     return told + ([f"not collected: {len(left) - _TOLD} more files of {source}"] if len(left) > _TOLD else [])
 
 
@@ -160,4 +161,5 @@ def _put(folder: Path, path: str, content: bytes, index: dict[str, str], mask: M
     suffix = PurePosixPath(path).suffix.lower()
     name = f"file-{len(index) + 1:03d}{suffix if suffix in _SUFFIXES else '.txt'}"
     replace_file(folder / name, mask(content), mode=None)
-    index[name] = path[:400]
+    known = mask(path.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
+    index[name] = known if len(known) <= _NAME else f"{known[:_NAME]}..."

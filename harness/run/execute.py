@@ -10,17 +10,21 @@ from datetime import datetime
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, VmRoleError
 from harness.guest.protocol import Guest
+from harness.masking import Masker
 from harness.plan import Plan, Step
+from harness.quoting import SENTENCE, quoted
 from harness.run.events import EventBus, StepFinished, StepStarted
 from harness.run.limits import limit_of, within
 from harness.run.result import Outcome, StepResult, text_of, utc_now
-from harness.run.system import Done, Executor, Mask
+from harness.run.system import Done, Executor
 
 _MOST_RUNS = 5
 """How often a step that asks for a restart and to be run again gets that."""
 
 
 _REBOOT_SECONDS = 300.0
+_FINDING = 3 * SENTENCE
+"""Characters of a finding: our reasons, with patterns of the author, and the first line that the step wrote."""
 
 
 Again = Callable[[Step, Guest], Guest | None]
@@ -34,7 +38,7 @@ def execute(
     bus: EventBus,
     *,
     deadline: Deadline,
-    mask: Mask,
+    masker: Masker,
     before: Callable[[Step], None] = lambda _step: None,
     again: Again = lambda _step, _guest: None,
     start: str | None = None,
@@ -42,15 +46,15 @@ def execute(
 ) -> bool:
     """Run every step of ``plan``; whether all of them may be followed by more.
 
-    ``mask`` takes the secrets out of a stream before anything is cut from it. ``before`` is called before each step
-    that is going to be run. ``again`` is called when the answer of a step was lost, and the step is run once more in
-    the guest that it gives. With ``start`` the steps before the one of that id have been run, and are ``skipped``.
-    ``slowness`` is what the time-outs of steps are multiplied by. After a step that failed the deployment the others
-    are ``skipped``. Steps of another operating system are ``not_applicable`` and change nothing. After one that cannot
-    be executed here the run goes on, and what follows is marked as ``after_unexecuted``. Raises GuestError when what
-    became of a step is not known.
+    ``masker`` takes the secrets out of what a step said before anything is cut from it. ``before`` is called before
+    each step that is going to be run. ``again`` is called when the answer of a step was lost, and the step is run once
+    more in the guest that it gives. With ``start`` the steps before the one of that id have been run, and are
+    ``skipped``. ``slowness`` is what the time-outs of steps are multiplied by. After a step that failed the deployment
+    the others are ``skipped``. Steps of another operating system are ``not_applicable`` and change nothing. After one
+    that cannot be executed here the run goes on, and what follows is marked as ``after_unexecuted``. Raises GuestError
+    when what became of a step is not known.
     """
-    execution = _Execution(executor, guest, bus, deadline, mask, again, slowness)
+    execution = _Execution(executor, guest, bus, deadline, masker, again, slowness)
     over: str | None = None
     error: BaseException | None = None
     done_before = start is not None
@@ -89,7 +93,7 @@ class _Execution:
     guest: Guest
     bus: EventBus
     deadline: Deadline
-    mask: Mask
+    masker: Masker
     again: Again
     slowness: float
     current: Step | None = None
@@ -159,7 +163,8 @@ class _Execution:
     def _tell(self, step: Step, done: Done, started: datetime | None = None, *, after_unexecuted: bool) -> None:
         self.current = None
         result = done.result
-        stdout, stderr = (self.mask(result.stdout), self.mask(result.stderr)) if result else (b"", b"")
+        mask = self.masker.beginning if result and result.truncated else self.masker.bytes
+        stdout, stderr = (mask(result.stdout), mask(result.stderr)) if result else (b"", b"")
         told = StepResult(
             id=step.id,
             name=step.name,
@@ -173,7 +178,7 @@ class _Execution:
             seconds=result.seconds if result else None,
             after_unexecuted=after_unexecuted,
             timeout=limit_of(step, self.slowness),
-            finding=done.finding,
+            finding=quoted(done.finding, _FINDING, mask=self.masker.bytes) if done.finding else None,
         )
         self.bus.emit(StepFinished(step=told, stdout=stdout, stderr=stderr))
 

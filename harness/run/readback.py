@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
 from harness.guest.protocol import Guest
+from harness.quoting import quoted
 from harness.run.answer import Answer, LocalResource
 
 if TYPE_CHECKING:
@@ -183,8 +184,7 @@ class Told:
 
 def shown(text: str) -> str:
     """What a guest says, fit to be shown."""
-    clean = "".join(c if c.isprintable() else "?" for c in text)
-    return clean if len(clean) <= _MAX_TEXT else f"{clean[:_MAX_TEXT]}..."
+    return quoted("".join(c if c.isprintable() else "?" for c in text), _MAX_TEXT)
 
 
 def _same(name: str, wanted: str, *observed: str) -> Observation:

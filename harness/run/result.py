@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import Blame, HarnessError, VmRoleError
 from harness.files import refusal
+from harness.guest.wintext import whole_characters
 from harness.machine.protocol import Accelerator
 from harness.run.readback import Observation
 
@@ -21,6 +22,8 @@ MAX_TEXT = 64 * 1024
 
 
 _NEARBY = 500
+_INNER = bytes(range(0x80, 0xC0))
+"""Bytes of UTF-8 that no character begins with."""
 
 
 class Outcome(StrEnum):
@@ -70,7 +73,8 @@ def text_of(data: bytes, limit: int = MAX_TEXT) -> str:
     if len(data) <= limit:
         return data.decode("utf-8", "replace")
     half = limit // 2
-    head, tail = data[:half], data[-half:]
+    head, tail = whole_characters(data[:half]), data[-half:]
+    tail = tail[:3].lstrip(_INNER) + tail[3:]
     if b"\n" in head[-_NEARBY:]:
         head = head.rpartition(b"\n")[0]
     if b"\n" in tail[:_NEARBY]:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, HostError, VmRoleError
-from harness.files import refusal, replace_file, writing
+from harness.files import refusal, replace_file
 from harness.image.recipe import Image
 from harness.machine.checkpoints import LIFE_HOURS, Recording
-from harness.machine.protocol import Capability, Hypervisor, Machine, MachineState
+from harness.machine.protocol import Capability, Console, Hypervisor, Machine, MachineState
 from harness.masking import Masker
 from harness.package import Findings
 from harness.plan import Step
@@ -100,9 +100,6 @@ class Role:
         if image and "--image" in words:
             words[words.index("--image") + 1] = f"{image.name}@{image.key}"
         return shlex.join(words), shlex.join(self.replay)
-
-    def mask(self, data: bytes) -> bytes:
-        return self.masker.bytes(data)
 
 
 @contextlib.contextmanager
@@ -218,7 +215,7 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
             deployed.guest,
             bus,
             deadline=deadline,
-            mask=role.mask,
+            masker=role.masker,
             before=lambda step: _checkpoint(role, step),
             start=request.resume.step if request.resume else None,
             slowness=1.0 if request.exact_timeouts else driver.slowness(image),
@@ -322,13 +319,13 @@ def _collect(role: Role) -> None:
                 assert role.deployed is not None
                 system, guest = role.deployed.system, role.deployed.guest
                 missing = system.collect(
-                    guest, role.request.plan, folder, mask=role.mask, deadline=Deadline(_COLLECT_SECONDS)
+                    guest, role.request.plan, folder, mask=role.masker.excerpt, deadline=Deadline(_COLLECT_SECONDS)
                 )
                 for sentence in missing:
                     role.bus.notice("note", sentence)
             elif isinstance(role.error, GuestError) and role.request.keep == "never":
                 assert role.image is not None
-                collect_offline(machine, system_of(role.image.recipe).offline, folder, mask=role.mask)
+                collect_offline(machine, system_of(role.image.recipe).offline, folder, mask=role.masker.excerpt)
                 role.bus.notice("note", "the guest does not answer: only its console and its disk could be looked at")
             _save_console(role)
     except KeyboardInterrupt as error:
@@ -347,13 +344,20 @@ def _required(role: Role) -> Iterator[None]:
 
 
 def _save_console(role: Role) -> None:
-    """console.log: at the end of the steps, and anew when a scenario went on with the machine."""
+    """console.log: at the end of the steps, and anew when a scenario went on with the machine. What is not masked yet
+    is never in a file."""
     if role.machine is None:
         return
-    console = role.request.output / "console.log"
-    with writing(console):
-        role.machine.console.save(console)
-        console.write_bytes(role.mask(console.read_bytes()))
+    replace_file(role.request.output / "console.log", console_log(role.machine.console, role.masker), mode=None)
+
+
+def console_log(console: Console, masker: Masker) -> bytes:
+    """What was kept of a console, masked, with a line where something was dropped."""
+    head, dropped, tail = console.content()
+    if not dropped:
+        return masker.bytes(head)
+    left_out = f"\n[... {dropped} bytes of console output were not kept ...]\n".encode()
+    return masker.beginning(head) + left_out + masker.excerpt(tail)
 
 
 def _reachable(role: Role) -> bool:

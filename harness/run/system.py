@@ -8,7 +8,7 @@ agent of ours harness.run.linux.cloud.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from harness.deadline import Deadline
 from harness.guest.protocol import Guest, GuestResult
 from harness.machine.protocol import FreezePoint, Machine, Nic
+from harness.quoting import Mask
 from harness.run.readback import Observation
 from harness.run.result import CertificateResult, LocalResourceResult, Outcome
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from harness.plan import Plan, Step
     from harness.run.events import EventBus
     from harness.run.request import MachineRequest
-
-Mask = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from harness.errors import GuestError, GuestLostError, HostError, VmRoleError
 from harness.machine.protocol import Machine, MachineState
+from harness.quoting import quoted
 
 _EVERY = 1.0
 
@@ -59,4 +60,4 @@ def _trouble(machine: Machine) -> VmRoleError | None:
     if state is MachineState.running:
         return None
     panic = next((line for line in machine.console.lines() if "Kernel panic" in line), None)
-    return GuestError(f"the machine {state} while it was used" + (f": {panic}" if panic else ""))
+    return GuestError(f"the machine {state} while it was used" + (f": {quoted(panic)}" if panic else ""))

@@ -14,6 +14,8 @@ from harness.errors import GuestError, GuestLostError, VmRoleError
 from harness.guest.command import describe
 from harness.guest.protocol import GuestResult
 from harness.machine.protocol import MachineState
+from harness.masking import Masker
+from harness.quoting import quoted
 from harness.run.deploy import Deployed
 from harness.run.events import EventBus, ScenarioActed
 from harness.run.watch import watched
@@ -33,6 +35,8 @@ _FIRST, _MOST = 0.05, 0.5
 """Seconds between two tries: short at first, most things are there at once."""
 _SHOWN = 500
 """Characters of a stream that a failure shows, its last ones."""
+_TOLD = 4 * _SHOWN
+"""Characters of what an author's own assertion says that the events of the run have."""
 
 
 class ScenarioGuest:
@@ -43,9 +47,10 @@ class ScenarioGuest:
     ``timeout`` in seconds. It is the same for every guest, however it is reached.
     """
 
-    def __init__(self, deployed: Deployed | None, bus: EventBus) -> None:
+    def __init__(self, deployed: Deployed | None, bus: EventBus, masker: Masker | None = None) -> None:
         self._deployed = deployed
         self._bus = bus
+        self._masker = masker or Masker()
         self._off = "there is no machine: the run did not get that far" if deployed is None else ""
 
     def run(
@@ -69,7 +74,7 @@ class ScenarioGuest:
         with self._acting(f"succeed {describe(argv)}"):
             done = self._run(argv, timeout)
             if done.exit_code != 0:
-                raise AssertionError(f"{describe(argv)} was to succeed, but {_told(done, argv)}")
+                raise AssertionError(f"{describe(argv)} was to succeed, but {self._told(done, argv)}")
             return _text(done.stdout)
 
     def fail(self, *argv: str, timeout: float = COMMAND_SECONDS) -> GuestResult:
@@ -78,7 +83,7 @@ class ScenarioGuest:
         with self._acting(f"fail {describe(argv)}"):
             done = self._run(argv, timeout)
             if done.exit_code == 0 or done.timed_out:
-                raise AssertionError(f"{describe(argv)} was to fail, but {_told(done, argv)}")
+                raise AssertionError(f"{describe(argv)} was to fail, but {self._told(done, argv)}")
             return done
 
     def wait_until_succeeds(self, *argv: str, timeout: float = WAIT_SECONDS) -> str:
@@ -212,7 +217,7 @@ class ScenarioGuest:
 
         def look(run: probes.Run) -> tuple[bool, str]:
             last[:] = [run(argv)]
-            return enough(last[0]), _told(last[0], argv)
+            return enough(last[0]), self._told(last[0], argv)
 
         self._wait(f"{describe(argv)} {what}", look, timeout)
         return last[0]
@@ -258,24 +263,24 @@ class ScenarioGuest:
             yield
         except BaseException as error:
             told = error.message if isinstance(error, VmRoleError) else str(error) or type(error).__name__
+            told = quoted(told, _TOLD, mask=self._masker.bytes)
             self._bus.emit(ScenarioActed(what=what, seconds=time.monotonic() - began, ok=False, told=told))
             raise
         self._bus.emit(ScenarioActed(what=what, seconds=time.monotonic() - began))
 
+    def _told(self, done: GuestResult, argv: Sequence[str]) -> str:
+        """How a command ended and the end of what it said."""
+        ended = "it was stopped at its time-out" if done.timed_out else f"it ended with {done.exit_code}"
+        streams = [("stdout", self._end(done.stdout)), ("stderr", self._end(done.stderr))]
+        said = "".join(f"; {name}: {text}" for name, text in streams if text) or " and said nothing"
+        if done.exit_code == 127 and len(argv) == 1 and " " in argv[0]:
+            said += "; give each word of a command as an argument of its own"
+        return ended + said
+
+    def _end(self, stream: bytes) -> str:
+        text = _text(self._masker.beginning(stream)).strip()
+        return text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}"
+
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-def _told(done: GuestResult, argv: Sequence[str]) -> str:
-    """How a command ended and the end of what it said."""
-    ended = "it was stopped at its time-out" if done.timed_out else f"it ended with {done.exit_code}"
-    streams = [("stdout", _text(done.stdout).strip()), ("stderr", _text(done.stderr).strip())]
-    said = "".join(f"; {name}: {_end(text)}" for name, text in streams if text) or " and said nothing"
-    if done.exit_code == 127 and len(argv) == 1 and " " in argv[0]:
-        said += "; give each word of a command as an argument of its own"
-    return ended + said
-
-
-def _end(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}"

@@ -20,7 +20,7 @@ class ScenarioRole:
 
     def __init__(self, role: Role) -> None:
         self._role = role
-        self.guest = ScenarioGuest(role.deployed, role.bus)
+        self.guest = ScenarioGuest(role.deployed, role.bus, role.masker)
 
     @property
     def verdict(self) -> str:

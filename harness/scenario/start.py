@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from harness.errors import HostError, UsageError, VmRoleError
+from harness.files import replace_file
 from harness.image.recipe import Image
 from harness.machine.protocol import Accelerator
 from harness.masking import Masker
@@ -46,13 +47,23 @@ class Scene:
     stack: contextlib.ExitStack
     started: Callable[[ScenarioRole], None] = lambda _role: None
     roles: list[Role] = field(default_factory=list)
-    maskers: list[Masker] = field(default_factory=list)
+    masker: Masker = field(default_factory=Masker)
+    """With the secrets of all of them: a role is told those of another, by the test or over a network."""
 
     def ended(self, failure: str | None) -> None:
         """The test is over; ``failure`` is why it failed. To be called before the stack is closed."""
         for role in self.roles:
             role.keep_anyway = failure is not None
             role.bus.emit(ScenarioEnded(ok=failure is None, told=failure or ""))
+
+    def mask_again(self) -> None:
+        """Take out of the run directories what only a later role of the test made a secret. To be called when all runs
+        are over."""
+        for role in self.roles[:-1]:
+            for path in role.request.output.rglob("*"):
+                data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+                if (safe := self.masker.bytes(data)) != data:
+                    replace_file(path, safe, mode=None)
 
 
 class PlanOf:
@@ -191,8 +202,8 @@ class VmRole:
             case=scene.case,
         )
         _find_image(scene, request.machine)
-        masker = Masker(request.secrets)
-        scene.maskers.append(masker)
+        masker = scene.masker
+        masker.add(request.secrets)
         bus, recorder = scene.stack.enter_context(reporting(masker, folder=request.output, quiet=True))
         role = scene.stack.enter_context(perform(request, bus, recorder, masker))
         scene.roles.append(role)
@@ -232,8 +243,8 @@ def machine_alone(scene: Scene) -> Iterator[ScenarioGuest]:
         network=scene.network,
         connect=scene.connect,
     )
-    masker = Masker(request.secrets)
-    scene.maskers.append(masker)
+    masker = scene.masker
+    masker.add(request.secrets)
     with contextlib.ExitStack() as stack:
         bus, recorder = stack.enter_context(reporting(masker, folder=None, quiet=True))
         deadline = Deadline(None)
@@ -255,7 +266,7 @@ def machine_alone(scene: Scene) -> Iterator[ScenarioGuest]:
         except HostError as error:
             scene.lacking(f"this host cannot run it: {error}")
         _require(scene, deployed, recorder.result().accelerator)
-        yield ScenarioGuest(deployed, bus)
+        yield ScenarioGuest(deployed, bus, masker)
 
 
 def _find_image(scene: Scene, request: MachineRequest) -> Image:

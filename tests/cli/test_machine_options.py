@@ -12,6 +12,7 @@ import pytest
 from harness.cli.options import machine_request
 from harness.errors import UsageError
 from harness.package.machine_settings import DataDisk, Instances, MachineSettings
+from harness.package.parameters import read_values
 from harness.run.request import MachineRequest
 from tests.package.test_service import CSCFG, CSDEF, THUMBPRINT
 from tests.package.test_service import write as write_service
@@ -99,3 +100,34 @@ def test_stores_that_are_nearly_predefined(tmp_path: Path) -> None:
     assert "did you mean TrustedPeople?" in request(certificates=(f"{pem}:TrustedPeopel",)).warnings[0]
     for store in ("Root", "root", "Corporate", "Web Hosting"):
         assert request(certificates=(f"{pem}:{store}",)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "W\u00f6rd-of-9\r\n".encode("utf-16"),  # > and Out-File of PowerShell 5
+        b"\xfe\xff" + "W\u00f6rd-of-9\r\nmore".encode("utf-16-be"),
+        "W\u00f6rd-of-9".encode("utf-16-le"),
+        b"\xef\xbb\xbf" + "W\u00f6rd-of-9\r\n".encode(),  # its -Encoding UTF8
+        "W\u00f6rd-of-9\n".encode(),
+    ],
+)
+def test_a_password_file_as_powershell_writes_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "word").write_bytes(content)
+    assert request(admin_password_file=tmp_path / "word").administrator_password == "W\u00f6rd-of-9"
+    protected = write(tmp_path, make("protected").pfx("W\u00f6rd-of-9".encode()), "protected.pfx")
+    made = request(certificates=(str(protected),), certificate_password_file=tmp_path / "word")
+    assert len(made.certificates) == 1
+    assert read_values((f"Key=@{tmp_path / 'word'}",), None).values["Key"].splitlines()[0] == "W\u00f6rd-of-9"
+
+
+@pytest.mark.parametrize("content", ["W\u00f6rd".encode("latin-1"), "Word".encode("utf-32"), b"Wo\0rd"])
+def test_a_password_file_in_no_unicode(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "word").write_bytes(content)
+    for ask in (
+        lambda: request(admin_password_file=tmp_path / "word"),
+        lambda: read_values((f"Key=@{tmp_path / 'word'}",), None),
+    ):
+        with pytest.raises(UsageError) as caught:
+            ask()
+        assert "word" in caught.value.message and caught.value.hint == "save it as UTF-8"

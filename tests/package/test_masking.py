@@ -8,7 +8,7 @@ import urllib.parse
 from xml.sax.saxutils import escape, quoteattr
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.masking import MASK, Masker
@@ -45,6 +45,7 @@ def test_bytes_in_other_encodings(encoding: str) -> None:
     assert MASK.encode() in masked and "w&r".encode(encoding) not in masked
 
 
+@settings(deadline=None)
 @given(st.text(min_size=6, max_size=30), st.binary(max_size=9), st.binary(max_size=9), st.booleans())
 def test_base64_at_every_alignment(secret: str, before: bytes, after: bytes, wide: bool) -> None:
     data = secret.encode("utf-16-le" if wide else "utf-8", "surrogatepass")

@@ -19,6 +19,7 @@ from harness.package.patterns import (
     looks_like_path,
     make_check,
     reboot_codes,
+    seconds_for,
 )
 from tests.conftest import processor_seconds
 
@@ -186,3 +187,13 @@ def test_checks_know_where_they_come_from() -> None:
     made = policy(StandardErrorRegex=".+")
     assert (made.exit_code.default, made.stderr.default, made.stdout.state) == (True, False, "off")
     assert Check("standard output").found("x") is False
+
+
+def test_all_of_a_long_stream_is_searched() -> None:
+    checked = policy(StandardOutputRegex="ERROR: quota")
+    assert checked.judge(0, "line of a long log\n" * 200_000 + "ERROR: quota\n").outcome == "failed"
+    assert checked.judge(0, "line of a long log\n" * 200_000).outcome == "succeeded"
+
+
+def test_a_long_stream_has_more_time_than_a_short_one() -> None:
+    assert seconds_for("short") == 1 and seconds_for("x" * (3 << 20)) == 3

@@ -18,6 +18,7 @@ from harness.deadline import Deadline
 from harness.guest.protocol import MAX_OUTPUT
 from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import HELPER
+from harness.masking import Masker
 from harness.package import read_package
 from harness.package.parameters import read_parameters
 from harness.plan import Event, Plan, Step, make_plan
@@ -109,7 +110,7 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
         bus.subscribe(ran)
         executor = WindowsExecutor(True, frozenset(cannot))
         executor.prepare(plan, guest, bus, deadline=Deadline(HANGS))
-        execute(plan, executor, guest, bus, deadline=Deadline(seconds), mask=lambda data: data, slowness=slowness)
+        execute(plan, executor, guest, bus, deadline=Deadline(seconds), masker=Masker(), slowness=slowness)
         return ran
 
     return start

@@ -20,6 +20,7 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestNotReadyError
 from harness.guest.channel import ChannelGuest
 from harness.guest.winrm import WinRmGuest
+from harness.masking import Masker
 from harness.package import read_package
 from harness.package.parameters import read_parameters
 from harness.plan import make_plan
@@ -112,7 +113,7 @@ def run(machine: Deployed, tmp_path: Path, *items: dict[str, Any]) -> list[StepR
     bus.subscribe(lambda event: found.update({event.step.id: event.step}) if isinstance(event, StepFinished) else None)
     executor = WindowsExecutor.of(machine.image.recipe)
     try:
-        execute(plan, executor, machine.guest, bus, deadline=Deadline(HANGS), mask=lambda data: data)
+        execute(plan, executor, machine.guest, bus, deadline=Deadline(HANGS), masker=Masker())
     finally:
         run.steps = list(found.values())  # type: ignore[attr-defined]
     return list(found.values())

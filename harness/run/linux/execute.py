@@ -69,5 +69,5 @@ def _judge(step: Step, done: GuestResult) -> tuple[Outcome, str | None]:
     if done.exit_code == 0:
         return Outcome.succeeded, "its output was longer than is kept" if done.truncated else None
     first = next((line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()), "")
-    said = first.strip() or None  # reports shorten, after they have masked
+    said = first.strip() or None  # whole: it is shortened after it was masked
     return (Outcome.warned if warns else Outcome.failed), said

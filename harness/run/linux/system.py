@@ -11,13 +11,14 @@ from harness.deadline import Deadline
 from harness.guest.command import ENVIRONMENT
 from harness.guest.protocol import Guest
 from harness.machine.protocol import Nic
+from harness.quoting import Mask
 from harness.run.answer import LOCALE
 from harness.run.collect import OFFLINE, collect
 from harness.run.freeze import AgentFreezePoint
 from harness.run.linux.execute import LinuxExecutor
 from harness.run.linux.identity import LinuxIdentity
 from harness.run.linux.resume import LinuxResumption
-from harness.run.system import Greeting, Mask, Resumption
+from harness.run.system import Greeting, Resumption
 
 if TYPE_CHECKING:
     from harness.image.recipe import Image, Recipe

@@ -13,11 +13,12 @@ from harness.files import writing
 from harness.guest.protocol import Guest
 from harness.guest.wintext import HELPER, decode
 from harness.plan.guestpaths import expand_environment, working_directory
+from harness.quoting import quoted
 from harness.run.collect import MAX_ALL, MAX_FILE, SECONDS, take_archive, write_index
 
 if TYPE_CHECKING:
     from harness.plan import Plan, Step
-    from harness.run.system import Mask
+    from harness.quoting import Mask
 
 _FOLDERS = (
     "C:\\Resources\\DiagnosticStore",
@@ -69,6 +70,6 @@ def collect(guest: Guest, plan: Plan, folder: Path, *, mask: Mask, deadline: Dea
     left += [line.strip() for line in decode(done.stderr).splitlines() if line.strip()]
     if cut or done.exit_code != 0:
         left.append(f"what is beyond {MAX_ALL >> 20} MiB")
-    write_index(folder, index, mask)
-    told = [f"not collected: {what[:300]}" for what in left[:_TOLD]]
+    write_index(folder, index)
+    told = [f"not collected: {quoted(what, mask=mask)}" for what in left[:_TOLD]]
     return told + ([f"not collected: {len(left) - _TOLD} more files"] if len(left) > _TOLD else [])

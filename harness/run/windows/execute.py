@@ -163,7 +163,7 @@ class WindowsExecutor:
         return self._judge(step, done, stderr, ending)
 
     def _judge(self, step: Step, done: GuestResult, stderr: bytes, ending: Ending) -> Done:
-        out, err = decode(done.stdout), without_clixml(decode(stderr))
+        out, err = decode(done.stdout, cut=ending.cut), without_clixml(decode(stderr, cut=ending.cut))
         ended = ending.exit_code
         code = None if ending.timed_out else ended
         result = GuestResult(code, out.encode(), err.encode(), done.seconds, ending.timed_out, ending.cut)
@@ -196,11 +196,14 @@ class WindowsExecutor:
             reasons[:1] = [f"it was stopped at its time-out of {step.timeout:g} s"]
         if self.supplied and _is_powershell(step.executable):
             reasons.append("it ran in the PowerShell that was supplied for this image, on Wine")
+        outcome = Outcome(verdict.outcome)
         if ending.cut:
             reasons.append("its output was longer than is kept")
+            if outcome is Outcome.succeeded and any(check.state == "on" for check in step.policy.checks[1:]):
+                outcome = Outcome.warned
+                reasons[-1] += ", and its failure patterns were not looked for in the rest"
         if ending.disk_full:
             reasons.append("its output could not be stored: the guest's disk is full")
-        outcome = Outcome(verdict.outcome)
         if outcome is Outcome.failed and (first := _first_line(err) or _first_line(out)):
             reasons.append(first)
         return Done(outcome, result, "; ".join(reasons) or None, verdict.reboot, verdict.rerun)
@@ -285,5 +288,5 @@ def _signed(code: int | None) -> int | None:
 
 
 def _first_line(text: str) -> str:
-    """Whole: reports shorten, after they have masked."""
+    """Whole: it is shortened after it was masked."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")

@@ -26,6 +26,7 @@ from harness.image import added
 from harness.image.build import ensure_components
 from harness.image.recipe import Image
 from harness.machine.protocol import Hypervisor, Machine, MachineSpec, MachineState, Medium
+from harness.quoting import quoted
 from harness.run.answer import random_password
 from harness.run.events import EventBus, MachineChosen, StageReached
 from harness.run.host import IMAGE_SECONDS, hypervisor
@@ -219,7 +220,7 @@ def follow(machine: Machine, bus: EventBus, deadline: Deadline) -> str:
         machine.console.wait_for(lines.append, deadline=deadline.within(1.0))
         for line in lines[heard:]:
             if failed := _FAILED.match(line):
-                raise GuestError(f"Windows Setup failed at stage {stage or 'power-on'}: {failed[1][:300]}")
+                raise GuestError(f"Windows Setup failed at stage {stage or 'power-on'}: {quoted(failed[1])}")
             if (found := _STAGE.match(line)) and found[1] in _AWAITS:
                 stage = found[1]
                 bus.emit(StageReached(stage=stage))
@@ -249,7 +250,7 @@ def follow(machine: Machine, bus: EventBus, deadline: Deadline) -> str:
 
 def _unfinished(machine: Machine, stage: str, why: str, written: int, quiet: float) -> GuestNotReadyError:
     lines = [line for line in machine.console.lines() if line.strip()][-12:]
-    last = f"its last console line is '{lines[-1][:160]}'" if lines else "its console is empty"
+    last = f"its last console line is '{quoted(lines[-1], 160)}'" if lines else "its console is empty"
     return GuestNotReadyError(
         f"Windows Setup {why}; it reached stage {stage or 'power-on'}, awaited was {_AWAITS[stage]}, {written >> 20} "
         f"MiB were written to its disk, the last of it {quiet:.0f} s ago, and {last}",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from harness.deadline import Deadline
 from harness.guest.protocol import Guest
 from harness.machine.protocol import Nic
-from harness.run.system import Mask, Resumption
+from harness.quoting import Mask
+from harness.run.system import Resumption
 from harness.run.windows.caveats import caveat
 from harness.run.windows.collect import OFFLINE, collect
 from harness.run.windows.execute import WindowsExecutor
