@@ -100,6 +100,7 @@ class MachineRecord:
     """What a later process needs to know of a machine: to adopt it, to reach it, to remove it.
 
     ``volumes`` are (pool, volume) of another libvirt than the in-process one. ``access`` is where `shell` connects.
+    ``memory_mb`` is what it takes of this host, 0 where another one runs it.
     """
 
     name: str
@@ -112,6 +113,7 @@ class MachineRecord:
     volumes: tuple[tuple[str, str], ...] = ()
     access: dict[str, str | int] = field(default_factory=dict)
     pool: str | None = None
+    memory_mb: int = 0
 
     @property
     def kept(self) -> bool:

@@ -2,9 +2,10 @@
 """Memory and processors of this host, handed out to machines of this user's processes: never more than there is.
 
 Each machine that runs has a file in STATE/slots, locked as long as its process holds it: the kernel lets go of the
-lock of a process that dies. A machine gets a slot when its memory fits beside that of the others, and when its process
-works already or fewer processes work than the host has processors: a process that has a machine may have more, so that
-nobody waits for a processor while holding one.
+lock of a process that dies. Machines that are kept outlive theirs, and their memory counts for as long as they are
+there. A machine gets a slot when its memory fits beside that of the others, and when its process works already or
+fewer processes work than the host has processors: a process that has a machine may have more, so that nobody waits
+for a processor while holding one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.errors import HostError
 from harness.machine.host import OVERHEAD_MB, memory_available_mb, memory_total_mb
-from harness.state import alone_in, make_private, state_folder
+from harness.state import alone_in, make_private, process_folders, state_folder
 
 _EVERY = 0.05
 _PATIENCE = 3600.0
@@ -65,6 +66,12 @@ def slot(memory_mb: int, *, deadline: Deadline, waiting: Callable[[str], None] =
             f"a guest of {memory_mb} MiB needs {need} MiB of memory, this host has {capacity_mb()} MiB for guests",
             hint="give --memory a smaller number",
         )
+    if need > capacity_mb() - (kept := _kept_mb()):
+        raise HostError(
+            f"a guest of {memory_mb} MiB needs {need} MiB of memory, and machines that are kept hold {kept} of the "
+            f"{capacity_mb()} MiB that this host has for guests",
+            hint="'vmrole sweep --kept' removes them",
+        )
     folder = state_folder() / "slots"
     make_private(folder)
     limit = deadline.within(_PATIENCE)
@@ -106,12 +113,18 @@ def _make(folder: Path, need: int) -> tuple[Path, int]:
 
 def _what_lacks(held: list[Held], need: int) -> str | None:
     """What there is not enough of for one more machine."""
-    if sum(one.memory_mb for one in held) + need > capacity_mb() or need > memory_available_mb():
+    if sum(one.memory_mb for one in held) + _kept_mb() + need > capacity_mb() or need > memory_available_mb():
         return f"memory for one more ({need} MiB)"
     working = {one.pid for one in held}
     if os.getpid() not in working and len(working) >= processors():
         return f"processor for one more (this host has {processors()})"
     return None
+
+
+def _kept_mb() -> int:
+    """Memory of the machines that outlived their processes, in MiB; those hold no slot any more."""
+    records = (record for folder in process_folders() for record in folder.records())
+    return sum(record.memory_mb + OVERHEAD_MB for record in records if record.kept and record.memory_mb)
 
 
 def _held(folder: Path) -> list[Held]:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from harness.errors import HostError
 from harness.machine import slots
 from harness.machine.host import OVERHEAD_MB
 from harness.machine.slots import capacity_mb, how_many, processors, slot
+from harness.state import MachineRecord, ProcessFolder, host_boot_id
 from tests.conftest import HANGS, vmrole
 
 _HOLD = """
@@ -126,3 +129,19 @@ def test_more_machines_than_processors_take_turns(image: str) -> None:
 def test_one_that_cannot_be_had_ends_the_others(image: str) -> None:
     done = vmrole("exec", "--image", image, "--count", "3", "--timeout", "4", "--", "sleep", "100")
     assert done.code == 125 and done.stderr.startswith("vmrole: "), done
+
+
+def test_what_is_kept_takes_memory_though_no_process_holds_it(state: Path) -> None:
+    folder = ProcessFolder(state / "r/0a0a0a0a")
+    folder.path.mkdir(parents=True)
+    record = MachineRecord("m", "qemu:///embed", "i", time.time(), host_boot_id(), memory_mb=capacity_mb() - 600)
+    folder.write(dataclasses.replace(record, kept_until=time.time() + 3600))
+    with (
+        pytest.raises(HostError, match="machines that are kept hold") as caught,
+        slot(500, deadline=Deadline(HANGS)),
+    ):
+        pass
+    assert "sweep --kept" in (caught.value.hint or "")
+    folder.write(dataclasses.replace(record, kept_until=time.time() - 1))
+    with slot(500, deadline=Deadline(HANGS)):
+        pass

@@ -416,7 +416,14 @@ def new_machine(
     connection: Connection, storage: LocalFiles | Volumes, spec: MachineSpec, origin: Origin
 ) -> LibvirtMachine:
     """A machine that is on record, so that a sweep finds what is made for it, and not started yet."""
-    record = MachineRecord(spec.name, connection.uri, spec.image.recipe.name, time.time(), host_boot_id())
+    record = MachineRecord(
+        spec.name,
+        connection.uri,
+        spec.image.recipe.name,
+        time.time(),
+        host_boot_id(),
+        memory_mb=spec.memory_mb if connection.embed else 0,
+    )
     connection.folder.write(record)
     return LibvirtMachine(connection, storage, spec, record, origin)
 
