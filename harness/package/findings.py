@@ -94,7 +94,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "pattern-path": ("warning", "a path where a failure pattern belongs; it never matches"),
     "pattern-never": ("warning", "an ExitCodeRegex that no exit code matches"),
     "pattern-always": ("warning", "a failure pattern that success matches too"),
-    "reboot-pattern": ("warning", "a RebootExitCodeRegex that is no list of exit codes; it restarts nothing"),
+    "reboot-pattern": ("warning", "a RebootExitCodeRegex that restarts nothing, or after each success"),
     "reboot-pattern-braces": ("info", "a RebootExitCodeRegex that is no regular expression; it is read as a list"),
     "path-pattern": ("warning", "a pattern where a path belongs"),
     "error-policy": ("warning", "an ErrorPolicy that is none"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.package.findings import Finding, Findings
 from harness.package.jsontree import Document, Node
-from harness.package.patterns import Stream, looks_like_path, make_check, reboot_codes
+from harness.package.patterns import Check, Stream, looks_like_path, make_check, reboot_codes
 from harness.package.substitution import placeholders, substitute
 from harness.wincmd import LONGEST, is_cmd, long_line
 
@@ -104,7 +104,8 @@ def _text(node: Node | None) -> str | None:
 def _script(node: Node, document: Document, files: set[str], deadline: float) -> None:
     for name, stream, path_name in _PATTERNS if time.monotonic() < deadline else ():
         _pattern(node.get(name), stream, path_name, document)
-    _reboot_pattern(node.get("RebootExitCodeRegex"), document)
+    if time.monotonic() < deadline:
+        _reboot_pattern(node.get("RebootExitCodeRegex"), document)
     for name in ("StandardOutputPath", "StandardErrorPath"):
         path = node.get(name)
         text = _text(path)
@@ -151,11 +152,16 @@ def _exit_code_pattern(node: Node, text: str, document: Document) -> None:
         what = f"the exit code 0 matches {text[:60]!r}: the script always fails"
         document.report("pattern-always", what, node, hint="it is a failure pattern, e.g. [1-9][0-9]*")
         return
-    own = [int(number) for number in re.findall(r"-?[0-9]{1,10}", text)[:50]]
-    # one search over all of them would not do: patterns may be anchored
-    if not any(check.found(str(code)) for code in (*own, *_CODES)):
+    if not _some_code(check, text):
         what = f"no exit code matches {text[:60]!r}: the script cannot fail by its exit code"
         document.report("pattern-never", what, node, hint="exit codes are matched as decimal text")
+
+
+def _some_code(check: Check, text: str) -> bool:
+    """Whether a pattern matches any exit code, of the usual ones and those that are written in it."""
+    own = [int(number) for number in re.findall(r"-?[0-9]{1,10}", text)[:50]]
+    # one search over all of them would not do: patterns may be anchored
+    return any(check.found(str(code)) for code in (*own, *_CODES))
 
 
 def _reboot_pattern(node: Node | None, document: Document) -> None:
@@ -164,11 +170,25 @@ def _reboot_pattern(node: Node | None, document: Document) -> None:
         return
     codes = reboot_codes(text)
     if codes is None:
-        what = f"{text[:60]!r} is no list of exit codes: it restarts nothing"
-        document.report("reboot-pattern", what, node, hint="write 1641|3010")
-    elif re.match(r"\s*[{?+]", text):
+        problem = _reboot_problem(text)
+        if problem:
+            document.report("reboot-pattern", f"{text[:60]!r} {problem}", node, hint="write 1641|3010")
+    elif re.match(r"\s*\{", text):
         what = f"{text[:60]!r} is no regular expression; it is read as the exit {_codes(codes)}"
         document.report("reboot-pattern-braces", what, node, hint=f"write {'|'.join(map(str, codes))}")
+
+
+def _reboot_problem(text: str) -> str:
+    """What is wrong with a pattern for exit codes that restart, as the end of a sentence; "" for nothing."""
+    check = make_check("exit code", text)
+    if check.state == "invalid":
+        return f"restarts nothing: {check.problem}"
+    try:
+        if check.found("0"):
+            return "matches the exit code 0: each success restarts the guest"
+        return "" if _some_code(check, text) else "restarts nothing: no exit code matches it"
+    except TimeoutError:
+        return "takes too long to match"
 
 
 def _codes(codes: Iterable[int]) -> str:

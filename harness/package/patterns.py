@@ -98,6 +98,7 @@ class FailurePolicy:
     stdout: Check = Check("standard output")
     stderr: Check = Check("standard error", default=True)
     reboot_codes: tuple[int, ...] = (1641, 3010, 3011)
+    reboot_pattern: Check = Check("exit code")  # in place of the codes
     always_reboot: bool = False
     restart_on_exit_code_reboot: bool = False
     restart_on_retry: bool = False
@@ -108,9 +109,11 @@ class FailurePolicy:
 
     @property
     def reboot(self) -> str:
-        """When the guest restarts, in words: "always", "exit code 3010", "never"."""
+        """When the guest restarts, in words: "always", "exit code 3010", "exit code that matches 30..", "never"."""
         if self.always_reboot:
             return "always"
+        if self.reboot_pattern.state == "on":
+            return f"exit code that matches {self.reboot_pattern.pattern}"
         return f"exit code {', '.join(map(str, self.reboot_codes))}" if self.reboot_codes else "never"
 
     def judge(self, exit_code: int | None, stdout: str = "", stderr: str = "", *, timed_out: bool = False) -> Verdict:
@@ -124,7 +127,8 @@ class FailurePolicy:
         if timed_out:
             outcome: Outcome = "warned" if warns else "timed_out"
             return Verdict(outcome, self.always_reboot and warns, reasons=("it was stopped at its time-out",))
-        if exit_code is not None and exit_code in self.reboot_codes:
+        aside: list[str] = []
+        if exit_code is not None and self._restarts(exit_code, aside):
             return Verdict("succeeded", True, self.restart_on_exit_code_reboot, (f"exit code {exit_code} restarts",))
         reasons: list[str] = []
         failed = exit_code is None
@@ -143,6 +147,7 @@ class FailurePolicy:
                 )
             except PatternError as error:
                 reasons.append(f"the failure pattern {check.pattern[:100]} never matches: {error}")
+        reasons += aside
         if failed:
             return Verdict("warned" if warns else "failed", self.always_reboot and warns, reasons=tuple(reasons))
         for check in self.checks:
@@ -152,6 +157,17 @@ class FailurePolicy:
         if self.stderr.state == "off" and self.stderr.default and stderr.strip():
             reasons.append(STDERR_WARNING)
         return Verdict("warned" if reasons else "succeeded", self.always_reboot, reasons=tuple(reasons))
+
+    def _restarts(self, exit_code: int, aside: list[str]) -> bool:
+        """Whether an exit code is one that restarts; ``aside`` gets why its pattern cannot say."""
+        shown = f"the reboot pattern {self.reboot_pattern.pattern[:100]}"
+        if self.reboot_pattern.state == "invalid":
+            aside.append(f"{shown} never matches: {self.reboot_pattern.problem}")
+        try:
+            return exit_code in self.reboot_codes or self.reboot_pattern.found(str(exit_code))
+        except TimeoutError:
+            aside.append(f"{shown} was given up after {SECONDS:g} s: not found")
+        return False
 
 
 def failure_policy(
@@ -179,12 +195,14 @@ def failure_policy(
     codes = texts.get("reboot_exit_code_regex", command.reboot_exit_code_regex)
     if not command.written("reboot_exit_code_regex"):
         codes = DEFAULT_REBOOT_CODES
+    listed = reboot_codes(codes)
     return FailurePolicy(
         error_policy=error_policy_of(error_policy),
         exit_code=check("exit code", "exit_code_regex", DEFAULT_EXIT_CODE),
         stdout=check("standard output", "standard_output_regex", ""),
         stderr=check("standard error", "standard_error_regex", CONSOLE_STANDARD_ERROR if console else ""),
-        reboot_codes=reboot_codes(codes) or (),
+        reboot_codes=listed or (),
+        reboot_pattern=make_check("exit code", codes if listed is None else None),
         always_reboot=always_reboot,
         restart_on_exit_code_reboot=restart_on_exit_code_reboot,
         restart_on_retry=restart_on_retry,
@@ -220,16 +238,16 @@ def looks_like_path(text: str) -> bool:
 def reboot_codes(text: str | None) -> tuple[int, ...] | None:
     """``{1641}|{3010}|{3011}`` as numbers. No regular expression: neither engine takes a quantifier at the start [SRC].
 
-    None when a token is no whole number: such a list is a finding, and restarts nothing.
+    None when an alternative is no whole number: then the text is a pattern, as the field's type says.
     """
     if text is None or text.strip() in ("", "*"):
         return ()
     found: dict[int, None] = {}
-    for token in re.split(r"[|,;\s]+", text.strip()):
-        number = re.fullmatch(r"\^?[({]*([-+]?[0-9]{1,10})[)}]*\$?", token)
+    for token in text.split("|"):
+        number = re.fullmatch(r"\{([-+]?[0-9]{1,10})\}|([-+]?[0-9]{1,10})", token.strip())
         if number is None:
             return None
-        found[int(number[1])] = None
+        found[int(number[1] or number[2])] = None
     return tuple(found)
 
 

@@ -40,7 +40,7 @@ def policy(defaults: Defaults = "recorded", **members: Any) -> FailurePolicy:
         ("[^a-z-[0-9]]", "5", False),
         ("[[:x]", "[", True),  # no POSIX classes, a bracket in a class is itself
         ("[a&&b]", "&", True),
-        ("[a--]", "a", True),
+        ("[+--]", ",", True),
         ("(?<word>a)\\k<word>", "aa", True),
         ("(?'word'a)\\k'word'", "aa", True),
         ("(a)\\1", "aa", True),
@@ -58,6 +58,55 @@ def policy(defaults: Defaults = "recorded", **members: Any) -> FailurePolicy:
         (".{0,1000}foo.{0,1000}", "foo", True),
         ("((a{20}){20}){20}", "a" * 8000, True),
         ("(?>a+)b", "aab", True),
+        # letters are compared one by one, by the simple lower case of no culture
+        ("(?i)strasse", "STRASSE", True),
+        ("(?i)strasse", "Straße", False),
+        ("(?i)file", "FİLE", False),
+        ("(?i)is", "\u0131s", False),
+        ("(?i)kelvin", "\u212aELVIN", True),
+        ("(?i)es", "e\u017f", False),
+        ("(?i)[a-f]+$", "CAFE", True),
+        ("(?i)[^x]", "X", False),
+        ("(?i:a)b", "AB", False),
+        ("(?i)a(?-i)b", "AB", False),
+        ("(?i)(o)\\1", "oO", True),
+        ("(?i)\\p{Lu}", "x", True),
+        ("(?I)a", "A", True),
+        # comments and blanks do not part a quantifier from what it repeats
+        ("^o(?#often)+k$", "ook", True),
+        ("(?x)^o +k$", "ook", True),
+        ("(?x)a#b\nc", "ac", True),
+        ("(?x)a[ ]b", "a b", True),
+        ("(?x)a\u00a0b", "a\u00a0b", True),
+        # kinds of characters
+        ("[\\w-.]+$", "a-b.c", True),  # after a kind of characters a hyphen is itself
+        ("^\\w$", "²", False),
+        ("^\\w$", "\u0301", True),
+        ("^\\d$", "٣", True),
+        ("^\\s$", "\u2028", True),
+        ("^\\s$", "\u001c", False),
+        ("x\\b", "x\u200d", False),
+        ("\\p{IsGreek}", "\u03b1", True),
+        ("[a-z-[aeiou-[e]]]", "e", True),
+        ("^[^\\W\\d_]+$", "abc", True),
+        (".", "\r", True),
+        ("a$", "a\r\n", False),
+        ("(?s)^.$", "\n", True),
+        ("(?m)^b$", "a\nb\nc", True),
+        ("^b", "a\nb", False),
+        # groups and references
+        ("(?n)(a)(?<n>b)\\1", "abb", True),
+        ("(a)(?<n>b)(c)\\2", "abcc", True),
+        ("(a)(?<n>b)(c)\\3", "abcb", True),
+        ("(?<7>a)\\7", "aa", True),
+        ("(?<n>a)|(?<n>b)\\k<n>", "bb", True),
+        ("(a)\\11", "a\t", True),  # there is no eleventh group: an octal number
+        ("\\0", "\0", True),
+        ("(?<n>a)\\<n>", "aa", True),
+        ("\\<n", "<n", True),
+        ("(?=a)*b", "b", True),
+        ("^*a", "a", True),
+        ("[]a]", "]", True),
     ],
 )
 def test_patterns_mean_what_dotnet_says(pattern: str, text: str, found: bool) -> None:
@@ -81,10 +130,36 @@ def test_patterns_mean_what_dotnet_says(pattern: str, text: str, found: bool) ->
         ("a)", "too many"),
         ("a\\", "backslash"),
         ("a{2,1}", "upper bound"),
-        ("[z-a]", "valid"),
+        ("[a--]", "before it starts"),
+        ("[z-a]", "before it starts"),
         ("(((a{1000}){1000}){1000})", "elements"),
         ("(" * 400 + ")" * 400, "deep"),
         ("a" * 3000, "characters"),
+        ("[a-\\w]", "kind of them"),
+        ("[+-\\d]", "kind of them"),
+        ("\\1", "does not have"),
+        ("(?n)(a)\\1", "does not have"),
+        ("\\k<n>", "does not have"),
+        ("\\88", "does not exist"),
+        ("\\i", "does not exist"),
+        ("\\x4", "malformed"),
+        ("\\u004", "malformed"),
+        ("\\c1", "malformed"),
+        ("\\pL", "malformed"),
+        ("\\p{Letter}", "does not know"),
+        ("(?i)*", "follows nothing"),
+        ("(|*)", "follows nothing"),
+        ("a(?#c)**", "right after"),
+        ("(?x)a* *", "right after"),
+        ("(?#c", "never closed"),
+        ("[^]", "never closed"),
+        ("[a-z-[b]c]", "subtraction"),
+        ("(?<0>a)", "number 0"),
+        ("(?<1a>a)", "invalid name"),
+        ("(?<a b>a)", "invalid name"),
+        ("(?(a)b|c)", "conditional"),
+        ("(?r)a", "does not have"),
+        ("(?)", "does not have"),
     ],
 )
 def test_refused_patterns(pattern: str, why: str) -> None:
@@ -158,6 +233,7 @@ def test_reboots() -> None:
     assert replace(always, error_policy="WarnAndContinueOnMatch").judge(1).reboot
     assert policy(RebootExitCodeRegex="").judge(3010).outcome == "failed"
     assert policy(RebootExitCodeRegex="3010").reboot_codes == (3010,)
+    assert not policy(RebootExitCodeRegex="3010").judge(13010).reboot
 
 
 @pytest.mark.parametrize(
@@ -165,17 +241,51 @@ def test_reboots() -> None:
     [
         ("{1641}|{3010}|{3011}", (1641, 3010, 3011)),
         ("3010", (3010,)),
+        ("1641|{3010}", (1641, 3010)),
         ("{1}", (1,)),
-        ("^(3010)$", (3010,)),
+        ("-5|7", (-5, 7)),
         (None, ()),
         ("*", ()),
         ("", ()),
+        ("^(3010)$", None),
         ("30[0-9]+", None),
+        ("1641, 3010", None),
         ("abc", None),
     ],
 )
-def test_reboot_codes_are_a_list(text: str | None, codes: tuple[int, ...] | None) -> None:
+def test_reboot_codes_are_a_list_of_numbers_or_else_a_pattern(text: str | None, codes: tuple[int, ...] | None) -> None:
     assert reboot_codes(text) == codes
+
+
+@pytest.mark.parametrize(
+    ("pattern", "restarting", "others"),
+    [
+        ("30(10|11)", (3010, 3011), (301, 1641)),
+        ("^(?:3010|1641)$", (3010, 1641), (13010, 3011)),
+        ("^30[0-9]{2}$", (3000, 3099), (30990, 1641)),
+        ("^-2147", (-2147024891,), (2147, 1)),
+        ("(?<!1)3010", (3010,), (13010,)),
+    ],
+)
+def test_a_reboot_pattern_is_found_in_the_decimal_code_before_a_failure_is(
+    pattern: str, restarting: tuple[int, ...], others: tuple[int, ...]
+) -> None:
+    made = policy(RebootExitCodeRegex=pattern)
+    assert made.reboot == f"exit code that matches {pattern}"
+    for code in restarting:
+        verdict = made.judge(code)
+        assert (verdict.outcome, verdict.reboot) == ("succeeded", True)
+    for code in others:
+        verdict = made.judge(code)
+        assert (verdict.outcome, verdict.reboot) == ("failed", False)
+
+
+@pytest.mark.parametrize("pattern", ["{1641}|30[0-9]+", "c:\\VMRole\\out.log", "30(10"])
+def test_a_reboot_pattern_that_is_none_restarts_nothing_and_is_told(pattern: str) -> None:
+    verdict = policy(RebootExitCodeRegex=pattern).judge(0)
+    assert (verdict.outcome, verdict.reboot) == ("warned", False)
+    assert f"the reboot pattern {pattern} never matches" in verdict.reasons[0]
+    assert policy(RebootExitCodeRegex=pattern).judge(3010).outcome == "failed"
 
 
 def test_time_outs() -> None:
