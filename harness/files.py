@@ -35,6 +35,10 @@ def refused(what: str, error: OSError) -> HostError:
 
 def refusal(error: OSError) -> HostError:
     """The HostError of what nobody expected to go wrong: the disk is full, a folder read-only, descriptors run out."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return HostError("the working directory is not there any more", hint="change to another one: cd /")
     what = f"{os.fsdecode(error.filename)} cannot be used" if error.filename else "this computer refuses something"
     return refused(what, error)
 

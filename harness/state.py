@@ -60,14 +60,38 @@ def state_folder() -> Path:
                 f"VMROLE_STATE_DIR is {len(os.fsencode(folder))} bytes long: {folder}",
                 hint=f"socket paths below it need it to be at most {_LONGEST}",
             )
+        if not _usable(folder):
+            raise HostError(
+                f"VMROLE_STATE_DIR is {str(folder)!r}, which libvirt cannot give to QEMU",
+                hint="name a folder without commas and control characters",
+            )
     elif os.geteuid() == 0:
         folder = Path("/var/lib/vmrole")
     else:
         folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "vmrole"
-        if len(os.fsencode(folder)) > _LONGEST:
+        if len(os.fsencode(folder)) > _LONGEST or not _usable(folder):
             folder = Path(f"/var/tmp/vmrole-{os.getuid()}")
     make_private(folder)
+    _check_way(folder)
     return folder
+
+
+def _usable(folder: Path) -> bool:
+    """Whether libvirt can hand paths below ``folder`` to QEMU, whose options end at commas."""
+    return "," not in str(folder) and str(folder).isprintable()
+
+
+def _check_way(folder: Path) -> None:
+    """Raise HostError where the account that QEMU runs under may not pass through a folder above ``folder``."""
+    if account := qemu_account():
+        for above in folder.parents:
+            status = above.stat()
+            passed = 0o010 if status.st_gid == account.gid else 0o001
+            if not status.st_mode & passed:
+                raise HostError(
+                    f"{account.name}, under which QEMU runs, may not pass through {above} to {folder}",
+                    hint=f"name another folder with VMROLE_STATE_DIR, or 'chmod o+x {above}'",
+                )
 
 
 def make_private(folder: Path) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import libvirt
 
@@ -26,6 +26,7 @@ from harness.deadline import Deadline
 from harness.errors import HostError, UsageError
 from harness.files import replace_file
 from harness.machine.accelerator import EMULATOR
+from harness.machine.qemu.calls import undisturbed
 from harness.machine.qemu.tunnel import is_this_host
 from harness.machine.sweep import end_machines
 from harness.process import Account, run, which
@@ -83,7 +84,7 @@ def connect(uri: str | None) -> Iterator[Connection]:
 def _embedded() -> Connection:
     folder = process_folder()
     emulator = prepare_root(folder.path)
-    uri = f"qemu:///embed?root={folder.path}"
+    uri = f"qemu:///embed?root={quote(str(folder.path))}"
     connection = Connection(open_libvirt(uri), uri, True, folder, emulator)
 
     kept = _kept_capabilities()
@@ -152,7 +153,7 @@ def open_libvirt(uri: str) -> libvirt.virConnect:
     # that is there already keeps its own.
     importlib.import_module("lxml.etree")
     try:
-        return libvirt.open(uri)
+        return undisturbed(lambda: libvirt.open(uri))
     except libvirt.libvirtError as error:
         shown = uri.split("?")[0]
         raise HostError(

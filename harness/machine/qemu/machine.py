@@ -26,6 +26,7 @@ from harness.machine.checkpoints import Facts, link
 from harness.machine.console import ConsoleRecorder
 from harness.machine.protocol import Capability, Channel, MachineSpec, MachineState, Medium, Origin
 from harness.machine.qemu import memory, monitor
+from harness.machine.qemu.calls import undisturbed
 from harness.machine.qemu.connection import Connection, await_end, ended
 from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml
 from harness.machine.qemu.storage import LocalFiles, Volumes
@@ -112,7 +113,7 @@ class LibvirtMachine:
         await_end(self._connection, self.name)  # of a fork that did not work
         with self._mapped("start the machine"), _adopting_orphans(self._connection):
             try:
-                self._domain = self._connection.raw.createXML(xml, flags)
+                self._domain = undisturbed(lambda: self._connection.raw.createXML(xml, flags))
             except BaseException:
                 # A signal that comes meanwhile is raised when libvirt has done its work: the domain is there and ours.
                 with contextlib.suppress(libvirt.libvirtError):
