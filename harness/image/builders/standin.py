@@ -17,6 +17,7 @@ from harness.deadline import Deadline
 from harness.errors import CommandError, HostError
 from harness.image.builders import Parts, Progress, debian
 from harness.image.catalog import Source
+from harness.image.kernel import check_zstd
 from harness.image.powershell import unpack
 from harness.image.windows import INSTALLER, ISO, compile_program
 from harness.process import run
@@ -28,6 +29,7 @@ _LIBRARIES = ("ws2_32", "advapi32", "crypt32")
 
 def build(source: Source, components: Path, folder: Path, *, deadline: Deadline, progress: Progress) -> Parts:
     """See ``harness.image.builders.Build``."""
+    check_zstd()  # before minutes of work whose end needs it
     wheels = folder / "wheels"
     _download(source, wheels, deadline)
 
