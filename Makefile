@@ -10,7 +10,7 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
 # What a run needs, and what the tests need beyond it (Debian 12 names).
 PACKAGES := python3-venv python3-dev gcc libc6-dev pkg-config libvirt-dev libvirt-daemon-driver-qemu libvirt-daemon-system \
-	qemu-system-x86 qemu-utils mmdebstrap uidmap e2fsprogs openssh-client ca-certificates
+	qemu-system-x86 qemu-utils mmdebstrap uidmap zstd e2fsprogs openssh-client ca-certificates
 TEST_PACKAGES := chromium openssh-server openssh-sftp-server xorriso libvirt-daemon libvirt-clients util-linux iproute2 \
 	debvm binutils gcc-mingw-w64-x86-64 wixl wine64 ovmf fdisk mtools systemd
 

@@ -187,7 +187,7 @@ def linux(machine: Deployed) -> LinuxIdentity:
 
 @dataclass(frozen=True)
 class NativeWindows:
-    """Wine and the stand-in guest's listener on this computer: no machine, and no Windows either."""
+    """The Wine of the stand-in image and its listener on this computer: no machine, and no Windows either."""
 
     http: int
     https: int
@@ -209,12 +209,10 @@ class NativeWindows:
 def native_windows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NativeWindows]:
     from tests.standin import native
 
-    folder, prefix = tmp_path_factory.mktemp("listener"), tmp_path_factory.mktemp("prefix")
+    folder, prefix = tmp_path_factory.mktemp("listener"), tmp_path_factory.mktemp("wine") / "prefix"
     with native.wine_prefix(prefix) as environment, native.listening(folder, environment) as listener:
         drive = prefix / "drive_c"
-        (drive / "Program Files/VMRole").mkdir(parents=True)
-        (drive / "ProgramData/VMRole/Payload").mkdir(parents=True)
-        (drive / "windows/vmrole-unavailable.log").touch()
+        (drive / "ProgramData/VMRole/Payload").mkdir(parents=True, exist_ok=True)
         source = REPOSITORY / "images/windows-components/run/vmrole-run.c"
         compile_windows(source, drive / "Program Files/VMRole/vmrole-run.exe", "-municode")
         certificate = listener.certificate.read_bytes()

@@ -8,6 +8,7 @@ image's key. Nothing is unpacked by a name that was not looked at before (harnes
 
 from __future__ import annotations
 
+import re
 import struct
 import tomllib
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,8 @@ _MOST_BYTES: Final = 1 << 30
 _HEAD: Final = 4096
 _HINT: Final = "it is the zip for Windows, x64, as published"
 _AMD64: Final = 0x8664
+_VERSION: Final = re.compile("ProductVersion".encode("utf-16-le") + rb"(?:\0\0)+((?:[0-9A-Za-z.-]\0){1,60})")
+"""In a program's version resource (VS_VERSIONINFO): the name, padding, the value, which may go on after a blank."""
 
 
 def variant(name: str, file: Path, *, cache: Cache, deadline: Deadline) -> str:
@@ -72,6 +75,12 @@ def unpack(digest: str, folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(name) as source, path.open("xb") as target:
                 _copy(source, target)
+
+
+def version_of(folder: Path) -> str | None:
+    """The version that the PowerShell in ``folder`` says it is, such as "7.4.6"; None when it says none."""
+    found = _VERSION.search((folder / ENGINE).read_bytes())
+    return found[1].decode("utf-16-le") if found else None
 
 
 def _look(file: Path) -> None:

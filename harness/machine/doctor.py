@@ -52,6 +52,7 @@ _PROGRAMS = {
     "qemu-img": ("qemu-utils", "error", "makes their disks"),
     "mmdebstrap": ("mmdebstrap", "error", "builds Linux images"),
     "mke2fs": ("e2fsprogs", "error", "makes their file systems"),
+    "zstd": ("zstd", "warning", "unpacks the kernel of the stand-in for Windows"),
     "gcc": ("gcc libc6-dev", "error", "compiles the guest's agent"),
     "debugfs": ("e2fsprogs", "warning", "reads the disk of a guest that does not answer"),
     "ssh": ("openssh-client", "warning", "reaches guests on another libvirt host"),

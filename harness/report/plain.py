@@ -33,8 +33,9 @@ class PlainReport:
                 return [f"run {line(event.run)}: {line(event.title)}"]
             case events.MachineChosen(image=image, accelerator=accelerator):
                 image_said = f"image {image.name} ({image.key[:12]})" if image else ""
+                engine_said = f"engine {image.engine}" if image and image.engine else ""
                 accelerated = f"accelerator {accelerator.kind}: {line(accelerator.reason)}" if accelerator else ""
-                return [said for said in (image_said, accelerated) if said]
+                return [said for said in (image_said, engine_said, accelerated) if said]
             case events.PhaseStarted():
                 awaited = f", waiting for {line(event.awaits)}" if event.awaits else ""
                 limit = f" (at most {duration(event.limit)})" if event.limit else ""

@@ -74,7 +74,7 @@ def deploy(
     Raises GuestNotReadyError, with the stage reached and what was awaited, when the guest does not become ready.
     """
     accelerator = hypervisor.accelerator(image)
-    facts = ImageFacts(image.recipe.name, image.key, image.recipe.stand_in)
+    facts = ImageFacts.of(image)
     bus.emit(MachineChosen(image=facts, accelerator=accelerator))
     system = system_of(image.recipe)
     if told := system.caveat(image.recipe):

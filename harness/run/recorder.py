@@ -38,7 +38,8 @@ class Recorder:
 
     @property
     def instances(self) -> tuple[InstanceResult, ...]:
-        return tuple(self._instances.values())
+        engine = self._image.engine if self._image else None
+        return tuple(dataclasses.replace(instance, engine=engine) for instance in self._instances.values())
 
     def result(self, conclusion: Conclusion | None = None) -> RunResult:
         """The result as far as it is known; before the end it says "interrupted", which is what a reader who finds

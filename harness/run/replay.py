@@ -161,7 +161,7 @@ def resume(
         raise HostError(f"the checkpoints of {wanted.kept.run} are damaged", hint="run it again") from error
     on_secrets(identity.secrets)
     memory_mb = request.memory_mb or image.recipe.memory_mb
-    facts = ImageFacts(image.recipe.name, image.key, image.recipe.stand_in)
+    facts = ImageFacts.of(image)
     bus.emit(MachineChosen(image=facts, accelerator=hypervisor.accelerator(image)))
     spec = MachineSpec(
         name=f"vmrole-{secrets.token_hex(3)}",

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import Blame, HarnessError, VmRoleError
 from harness.files import refusal
 from harness.guest.wintext import whole_characters
 from harness.machine.protocol import Accelerator
 from harness.run.readback import Observation
+
+if TYPE_CHECKING:
+    from harness.image.recipe import Image
 
 SCHEMA = 1
 MAX_TEXT = 64 * 1024
@@ -84,12 +88,40 @@ def text_of(data: bytes, limit: int = MAX_TEXT) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Engine:
+    """What a stand-in for Windows runs its steps with: versions as its packages have them."""
+
+    wine: str
+    powershell: str | None = None
+    """None when no PowerShell was supplied, or its version cannot be told."""
+    warm: bool = False
+    """Whether steps of PowerShell come to an engine that runs already."""
+
+    def __str__(self) -> str:
+        return f"Wine {self.wine}" + (f", PowerShell {self.powershell}" if self.powershell else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"wine": self.wine, "powershell": self.powershell, "warm": self.warm}
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """The image a run used."""
 
     name: str
     key: str
     stand_in: bool = False
+    engine: Engine | None = None
+    """None but for a stand-in."""
+
+    @classmethod
+    def of(cls, image: Image) -> ImageFacts:
+        """What the image's own record says; no guest is asked."""
+        versions = dict(package.split("=", 1) for package in image.packages)
+        wine, stand_in = versions.get("libwine"), image.recipe.stand_in
+        # Of Debian's 10.0~repack-6 what Wine itself calls its version.
+        engine = Engine(re.split("[~+-]", wine)[0], versions.get("powershell")) if stand_in and wine else None
+        return cls(image.recipe.name, image.key, stand_in, engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +213,12 @@ class InstanceResult:
     local_resources: tuple[LocalResourceResult, ...] = ()
     phases: tuple[PhaseResult, ...] = ()
     steps: tuple[StepResult, ...] = ()
+    engine: Engine | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "id": self.id,
+            "engine": self.engine.to_json() if self.engine else None,
             "specialization": [
                 {"name": o.name, "wanted": o.wanted, "observed": o.observed, "ok": o.ok, "provable": o.provable}
                 for o in self.specialization

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import getpass
 import gzip
+import lzma
 import os
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -40,8 +42,18 @@ def test_lz4_kernel() -> None:
     assert kernel.elf_of(bzimage(frame)) == b"\x7fELF" * 3 + b"abcdefghijklmnopqrst"
 
 
+def test_zstd_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = subprocess.run(["zstd", "-c"], input=b"\x7fELF kernel", stdout=subprocess.PIPE, check=True).stdout
+    image = bzimage(packed + struct.pack("<I", 11))
+    assert kernel.elf_of(image) == b"\x7fELF kernel"
+    monkeypatch.setattr(kernel, "which", lambda _: None)
+    with pytest.raises(HostError, match="packed with zstd, which this host lacks") as caught:
+        kernel.elf_of(image)
+    assert caught.value.hint == "apt-get install zstd"
+
+
 def test_unknown_packing_is_left_to_the_kernel() -> None:
-    assert kernel.elf_of(bzimage(b"\x28\xb5\x2f\xfd zstd")) is None
+    assert kernel.elf_of(bzimage(b"\x89LZO\0 packed")) is None
 
 
 def test_not_a_kernel() -> None:
@@ -67,15 +79,20 @@ def test_modules_in_loading_order(tmp_path: Path) -> None:
 def test_archive(tmp_path: Path) -> None:
     (tmp_path / "init").write_bytes(b"program")
     (tmp_path / "low.ko").write_bytes(b"module")
-    data = initramfs.pack(tmp_path / "init", [tmp_path / "low.ko"], [])
-    names, at = [], 0
+    (tmp_path / "high.ko.xz").write_bytes(lzma.compress(b"more"))
+    data = initramfs.pack(tmp_path / "init", [tmp_path / "low.ko"], [tmp_path / "high.ko.xz"])
+    names, contents, at = [], [], 0
     while at < len(data):
         assert data[at : at + 6] == b"070701"
         fields = [int(data[at + 6 + 8 * i : at + 14 + 8 * i], 16) for i in range(13)]
         size, length = fields[6], fields[11]
         names.append(data[at + 110 : at + 110 + length - 1].decode())
-        at = (at + 110 + length + 3 & ~3) + size + 3 & ~3
-    assert names == ["dev", "dev/console", "init", "first", "first/00-low.ko", "second", "TRAILER!!!"]
+        start = at + 110 + length + 3 & ~3
+        contents += [data[start : start + size]] if size else []
+        at = start + size + 3 & ~3
+    files = ["first", "first/00-low.ko", "second", "second/00-high.ko"]
+    assert names == ["dev", "dev/console", "init", *files, "TRAILER!!!"]
+    assert contents == [b"program", b"module", b"more"]  # unpacked: nothing in the guest would do it
 
 
 def test_rights_of_an_ordinary_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
 import tomllib
 import zipfile
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.image.catalog import Source, load
-from harness.image.powershell import variant
+from harness.image.powershell import variant, version_of
 from harness.image.windows import compile_program
 from harness.run.windows.caveats import caveat
 from harness.run.windows.execute import WindowsExecutor
@@ -150,6 +151,20 @@ def test_one_that_is_not_in_the_cache_any_more(supplied: Callable[[bytes], Sourc
     assert done.code == 3 and "is not in the cache any more" in done.stderr, done.stderr
 
 
+def test_the_version_is_what_the_program_says(tmp_path: Path) -> None:
+    resource = '1 VERSIONINFO { BLOCK "StringFileInfo" { BLOCK "040904b0" { VALUE "FileVersion", "7.4.6.500" '
+    resource += 'VALUE "ProductVersion", "7.4.6-rc.1 SHA: abc" } } }'
+    (tmp_path / "version.rc").write_text(resource)
+    subprocess.run(["x86_64-w64-mingw32-windres", "version.rc", "version.o"], cwd=tmp_path, check=True)
+    (tmp_path / "pwsh.c").write_text("int main(void) { return 0; }")
+    program = tmp_path / "pwsh.exe"
+    compile_program([tmp_path / "pwsh.c"], program, [], (), deadline=Deadline(HANGS))
+    assert version_of(tmp_path) is None
+    sources = [tmp_path / "pwsh.c", tmp_path / "version.o"]
+    compile_program(sources, program, [], (), deadline=Deadline(HANGS))
+    assert version_of(tmp_path) == "7.4.6-rc.1"
+
+
 @pytest.mark.vm
 @pytest.mark.slow
 def test_steps_reach_the_engine(tmp_path: Path, state_folder: Path) -> None:
@@ -181,6 +196,7 @@ def test_steps_reach_the_engine(tmp_path: Path, state_folder: Path) -> None:
     assert f"{path} -File x.ps1" in steps["preinstall-2"]["stdout"]
     assert "it came through" in steps["preinstall-3"]["stdout"]
     assert steps["preinstall-4"]["outcome"] == "not_executable"
+    assert ran.json["instances"][0]["engine"]["powershell"] is None  # that program tells no version of its own
     assert ran.json["image"]["name"] == name and ran.json["image"]["stand_in"]
     assert inventory(state_folder) == before
     assert vmrole("sweep", "--kept").code == 0  # the checkpoints of a run that is incomplete need the image

@@ -8,10 +8,13 @@ import json
 import signal
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from harness.errors import ExtensionError, GuestError, HarnessError, HostError, PackageError, UsageError
+from harness.image import catalog
+from harness.image.recipe import Image
 from harness.machine.protocol import Accelerator
 from harness.run import events
 from harness.run.events import EventBus
@@ -19,6 +22,7 @@ from harness.run.readback import Observation
 from harness.run.recorder import Recorder
 from harness.run.result import (
     CertificateResult,
+    Engine,
     ImageFacts,
     InstanceResult,
     LocalResourceResult,
@@ -77,6 +81,7 @@ def test_shape_of_the_result() -> None:
         "instances": [
             {
                 "id": "0",
+                "engine": None,
                 "specialization": [
                     {"name": "computer-name", "wanted": "A", "observed": "B", "ok": False, "provable": True}
                 ],
@@ -189,6 +194,23 @@ def test_long_streams_are_shortened_between_words() -> None:
     assert short.endswith("line 9999\n")
     assert all(line.startswith(("line ", "[... ")) for line in short.splitlines())
     assert text_of(b"x" * 5000, 1000) == "x" * 500 + "\n[... 4000 bytes left out ...]\n" + "x" * 500
+
+
+def test_a_result_names_what_a_stand_in_is_made_of() -> None:
+    recipe = catalog.load("windows-stand-in").recipe
+    none, at = Path("/none"), "2026-01-01T00:00:00Z"
+    packages = ("libwine=11.2~rc1+deb14u1", "powershell=7.4.6", "powershell.zip=ab", "wine64=9.9")
+    image = Image(recipe, "k", none, None, None, "1", none, at, packages)
+    recorder, bus = Recorder(), EventBus()
+    bus.subscribe(recorder)
+    with bus.phase("image"):
+        bus.emit(events.MachineChosen(image=ImageFacts.of(image)))
+    [only] = recorder.result().to_json()["instances"]
+    assert only["engine"] == {"wine": "11.2", "powershell": "7.4.6", "warm": False}
+    bare = dataclasses.replace(image, packages=packages[:1])
+    assert ImageFacts.of(bare).engine == Engine("11.2")
+    assert str(Engine("11.2", "7.4.6")) == "Wine 11.2, PowerShell 7.4.6"
+    assert ImageFacts.of(dataclasses.replace(image, recipe=catalog.load("debian-12").recipe)).engine is None
 
 
 def test_recorder() -> None:

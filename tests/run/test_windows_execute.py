@@ -30,7 +30,7 @@ from harness.run.windows.collect import collect
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.job import MOST, Ending, job_of, read_ending
 from tests.conftest import HANGS, SAMPLES, NativeWindows, compile_windows
-from tests.standin.native import FILLING, WINE, wine_environment
+from tests.standin.native import FILLING, in_wine, wine_environment
 
 PAYLOAD = "0b1f1c52-93a5-4f0b-8a7d-0d5c1b6c1a0f"
 RECORDER = r"""
@@ -392,7 +392,7 @@ def test_a_slow_client_gets_all(native_windows: NativeWindows, tmp_path: Path) -
     line = " ".join(f"Z:{path}".replace("/", "\\") for path in (filling, ended))
     helper = native_windows.drive / "Program Files/VMRole/vmrole-run.exe"
     with subprocess.Popen(
-        [WINE, helper, "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        in_wine(helper, "run"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=wine_environment(native_windows.drive.parent),
     ) as process:  # fmt: skip
         assert process.stdin and process.stdout and process.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One Wine prefix and one listener for all of these tests."""
+"""One prefix of the image's Wine and one listener for all of these tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _no_other_trust(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of Wine programs, in a prefix of the session."""
-    with wine_prefix(tmp_path_factory.mktemp("prefix")) as environment:
+    with wine_prefix(tmp_path_factory.mktemp("wine") / "prefix") as environment:
         yield environment
 
 

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stand-in guest's WinRM listener on this computer's loopback, with Wine: no machine is needed for its protocol."""
+"""The stand-in guest's WinRM listener on this computer's loopback, with the Wine of its image: no machine is needed."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
 import ipaddress
-import os
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -22,10 +21,11 @@ from harness.deadline import Deadline
 from harness.image.windows import compile_program
 from standin.auth import Account, password_hash
 from standin.http import Server
+from standin.places import ENVIRONMENT
 from standin.runner import Runner
 from standin.shells import Shells
+from tests.standin.tree import copy_prefix, in_tree
 
-WINE = "/usr/lib/wine/wine64"
 TOOLS = Path(__file__).parents[2] / "images/windows-stand-in/tools"
 PASSWORD = "P@ss w0rd!:é"
 FILLING = r"""
@@ -82,37 +82,39 @@ def compile_tool(name: str, folder: Path) -> Path:
 
 
 def wine_environment(prefix: Path) -> dict[str, str]:
-    """The environment of Wine programs in ``prefix``, which Wine makes when it is not there."""
-    # Beside it what Wine's server makes for its socket, which it leaves behind.
-    return {
-        "PATH": os.environ["PATH"], "HOME": str(prefix), "WINEPREFIX": str(prefix), "WINEDEBUG": "-all",
-        "TMPDIR": str(prefix.parent),
-    }  # fmt: skip
+    """The environment of Wine programs in ``prefix``: that of the guest."""
+    return ENVIRONMENT | {"WINEPREFIX": str(prefix)}
+
+
+def in_wine(*argv: str | Path) -> list[str]:
+    """The command line of a Windows program and its arguments, in the Wine of the image."""
+    return in_tree("wine64", *argv)
 
 
 @contextlib.contextmanager
 def wine_prefix(prefix: Path) -> Iterator[dict[str, str]]:
-    """A prefix of its own, and the end of all of its processes afterwards."""
+    """The image's prefix once more, and the end of all of its processes afterwards."""
+    copy_prefix(prefix)
     environment = wine_environment(prefix)
-    server = str(Path(WINE).with_name("wineserver64"))
-    subprocess.run([WINE, "wineboot", "-i"], env=environment, check=True, capture_output=True, timeout=300)
-    subprocess.run([server, "-w"], env=environment, check=True, timeout=300)
+    # There is no machine to ask for what only Linux can do.
+    alone = in_wine("reg", "delete", "HKLM\\SOFTWARE\\VMRole", "/v", "StandIn", "/f")
+    subprocess.run(alone, env=environment, check=True, capture_output=True, timeout=300)
     # As in a guest something always runs: with its last program Wine ends its services, and starts them with the next.
     # The desktop comes with the first program that has windows, and would keep the pipes of a test's.
-    held = [WINE, "cmd.exe", "/c", "msiexec.exe /x {00000000-0000-0000-0000-000000000000} /qn & echo held& pause"]
+    held = in_wine("cmd.exe", "/c", "msiexec.exe /x {00000000-0000-0000-0000-000000000000} /qn & echo held& pause")
     pipe, none = subprocess.PIPE, subprocess.DEVNULL
     with subprocess.Popen(held, env=environment, stdin=pipe, stdout=pipe, stderr=none) as holder:
         assert holder.stdout is not None and holder.stdout.readline().rstrip() == b"held"
         try:
             yield environment
         finally:
-            subprocess.run([server, "-k"], env=environment, check=False)
+            subprocess.run(in_tree("wineserver64", "-k"), env=environment, check=False)
 
 
 @contextlib.contextmanager
 def listening(folder: Path, environment: dict[str, str]) -> Iterator[Listener]:
     """A listener whose commands run in the prefix of ``environment``; ``folder`` is for its files."""
-    runner = Runner([WINE, str(compile_tool("runner", folder))], environment)
+    runner = Runner(in_wine(compile_tool("runner", folder)), environment)
     certificate, key = _certificate(folder)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)

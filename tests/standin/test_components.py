@@ -17,20 +17,26 @@ from harness.image.catalog import images_folder
 from harness.image.windows import INSTALLER, ISO, build_installer
 from harness.run.windows.unattend import SERVICE, install_components
 from tests.conftest import HANGS
-from tests.standin.native import WINE
+from tests.standin.native import in_wine
 
 PROGRAM = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
 
 
 @pytest.fixture(scope="module")
-def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installer(tmp_path_factory: pytest.TempPathFactory, wine: dict[str, str]) -> Path:
     folder = tmp_path_factory.mktemp("components")
     build_installer(images_folder() / "windows-components", folder, "1.2.3+test", deadline=Deadline(HANGS))
+    # The image has its own, which would keep the files that it shares with another product.
+    _wine(wine, "msiexec", "/x", _told(wine)["msi"].partition(" ")[0], "/qn")
     return folder
 
 
+def _told(wine: dict[str, str]) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
+
+
 def _wine(wine: dict[str, str], *argv: str) -> str:
-    done = subprocess.run([WINE, *argv], env=wine, capture_output=True, timeout=HANGS, check=False)
+    done = subprocess.run(in_wine(*argv), env=wine, capture_output=True, timeout=HANGS, check=False)
     assert done.returncode == 0, (argv, done.stdout, done.stderr)
     return done.stdout.decode("cp1252").replace("\r\n", "\n")
 
@@ -55,7 +61,7 @@ def test_the_iso_holds_the_installer(installer: Path) -> None:
 def test_it_installs_a_service_a_record_and_the_answer_file(installer: Path, wine: dict[str, str]) -> None:
     _install(wine, installer)
     assert _wine(wine, PROGRAM, "version") == "1.2.3+test\n"
-    told = dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
+    told = _told(wine)
     assert told["service"] == "running 2"
     product, _, versions = told["msi"].partition(" ")
     assert versions.split() == [harness.__version__, "1.2.3+test"]
@@ -67,7 +73,7 @@ def test_it_installs_a_service_a_record_and_the_answer_file(installer: Path, win
     assert (drive / "Program Files/VMRole/vmrole-run.exe").exists()
     _wine(wine, "msiexec", "/x", product, "/qn")
     assert not (drive / "Program Files/VMRole/vmrole-guest.exe").exists()
-    done = subprocess.run([WINE, "net", "start", SERVICE], env=wine, capture_output=True, timeout=HANGS, check=False)
+    done = subprocess.run(in_wine("net", "start", SERVICE), env=wine, capture_output=True, timeout=HANGS, check=False)
     assert done.returncode != 0
 
 
@@ -77,7 +83,7 @@ def test_another_version_takes_the_place_of_one_that_runs(
     build_installer(images_folder() / "windows-components", tmp_path, "1.2.4+test", deadline=Deadline(HANGS))
     for folder in (installer, tmp_path):
         _install(wine, folder)
-    told = dict(line.split("=", 1) for line in _wine(wine, PROGRAM, "read-back").splitlines())
+    told = _told(wine)
     assert (told["version"], told["service"]) == ("1.2.4+test", "running 2")
     assert told["msi"].split()[2] == "1.2.4+test"
 
@@ -98,7 +104,7 @@ def test_its_service_empties_what_a_recycle_noted(installer: Path, wine: dict[st
         path.write_bytes(b"old")
     (resources / "Work/readonly").chmod(0o444)
     done = subprocess.run(
-        [WINE, PROGRAM, "recycle", "Other"], env=wine, capture_output=True, timeout=HANGS, check=False
+        in_wine(PROGRAM, "recycle", "Other"), env=wine, capture_output=True, timeout=HANGS, check=False
     )
     assert (done.returncode, done.stderr) == (1, b"Other is no local resource of this machine\r\n")
     try:
@@ -107,7 +113,7 @@ def test_its_service_empties_what_a_recycle_noted(installer: Path, wine: dict[st
 
         def emptied() -> bool | None:
             # Refused while it still stops.
-            subprocess.run([WINE, "net", "start", SERVICE], env=wine, capture_output=True, timeout=HANGS, check=False)
+            subprocess.run(in_wine("net", "start", SERVICE), env=wine, capture_output=True, timeout=HANGS, check=False)
             return not (state / "recycle").exists() or None
 
         _wine(wine, "net", "stop", SERVICE)
@@ -153,7 +159,7 @@ def test_answer_files_keep_no_secrets(installer: Path, wine: dict[str, str], tmp
         (tmp_path / "answer.conf").write_text("schema=1\ninstance=a\n")
         # What comes next fails: there is no WinRM here to wait for.
         instance.mkdir(parents=True)
-        argv = [WINE, PROGRAM, "specialize", f"Z:{tmp_path}".replace("/", "\\")]
+        argv = in_wine(PROGRAM, "specialize", f"Z:{tmp_path}".replace("/", "\\"))
         done = subprocess.run(argv, env=wine, capture_output=True, timeout=HANGS, check=False)
         assert done.returncode == 1 and b"instance.conf" in done.stderr, done
         scrubbed = ANSWERS.replace("<![CDATA[SECRET]]>", DELETED).replace("SECRET", DELETED)
@@ -183,7 +189,7 @@ def test_bad_instance_data_is_one_sentence(
     (tmp_path / "answer.conf").write_text(lines)
     folder = f"Z:{tmp_path}".replace("/", "\\")
     done = subprocess.run(
-        [WINE, PROGRAM, "specialize", folder], env=wine, capture_output=True, timeout=HANGS, check=False
+        in_wine(PROGRAM, "specialize", folder), env=wine, capture_output=True, timeout=HANGS, check=False
     )
     assert (done.returncode, done.stdout) == (1, b"")
     assert sentence in done.stderr.decode()

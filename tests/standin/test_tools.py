@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.conftest import HANGS
-from tests.standin.native import TOOLS, WINE, compile_tool
+from tests.standin.native import TOOLS, Listener, compile_tool, in_wine
 
 UNAVAILABLE = 9150
 
@@ -37,7 +37,7 @@ class Tools:
 
     def run(self, name: str, *arguments: str, stdin: bytes = b"") -> tuple[int, str, str]:
         """A program by its full name, so that Wine's own of that name does not come first; its code has 8 bits here."""
-        argv = [WINE, f"C:\\tools\\{name}.exe", *arguments]
+        argv = in_wine(f"C:\\tools\\{name}.exe", *arguments)
         done = subprocess.run(
             argv, env=self.environment, input=stdin, capture_output=True, timeout=HANGS, cwd=self.drive, check=False
         )
@@ -45,7 +45,8 @@ class Tools:
 
 
 @pytest.fixture(scope="module")
-def tools(wine: dict[str, str]) -> Tools:
+def tools(wine: dict[str, str], listener: Listener) -> Tools:
+    listener.runner.start()  # as in a guest, where it keeps the machine's root certificates
     tools = Tools(wine)
     folder = tools.drive / "tools"
     folder.mkdir()
@@ -53,10 +54,6 @@ def tools(wine: dict[str, str]) -> Tools:
         compile_tool(file.stem, folder)
     for name in ("powershell", "netsh"):
         (folder / f"{name}.exe").write_bytes((folder / "unavailable.exe").read_bytes())
-    for name in ("net", "sc"):
-        (tools.drive / f"windows/system32/wine-{name}.exe").write_bytes(
-            (tools.drive / f"windows/system32/{name}.exe").read_bytes()
-        )
     (tools.drive / "text.txt").write_bytes(b"alpha one\r\nBeta two\r\ngamma.three\r\n")
     return tools
 
@@ -88,7 +85,7 @@ def test_what_is_not_there_fails_loudly(tools: Tools, argv: list[str], name: str
 def test_a_batch_file_that_swallows_the_code_is_seen(tools: Tools) -> None:
     before = tools.log
     (tools.drive / "swallow.cmd").write_bytes(b"@C:\\tools\\powershell.exe -File x.ps1 >nul 2>nul\r\n@exit /b 0\r\n")
-    done = subprocess.run([WINE, "cmd", "/c", "C:\\swallow.cmd"], env=tools.environment, timeout=HANGS, check=False)
+    done = subprocess.run(in_wine("cmd", "/c", "C:\\swallow.cmd"), env=tools.environment, timeout=HANGS, check=False)
     assert done.returncode == 0
     assert tools.log == f"{before}powershell\n"
 
@@ -96,7 +93,7 @@ def test_a_batch_file_that_swallows_the_code_is_seen(tools: Tools) -> None:
 def test_the_exit_code_is_one_that_a_batch_file_notices(tools: Tools) -> None:
     line = "C:\\tools\\netsh.exe 2>nul& if errorlevel 9150 if not errorlevel 9151 echo distinct"
     done = subprocess.run(
-        [WINE, "cmd", "/c", line], env=tools.environment, capture_output=True, timeout=HANGS, check=False
+        in_wine("cmd", "/c", line), env=tools.environment, capture_output=True, timeout=HANGS, check=False
     )
     assert done.stdout.split() == [b"distinct"]
 
@@ -130,14 +127,13 @@ def test_findstr(tools: Tools, arguments: list[str], stdin: bytes, code: int, sa
 def test_setx_is_seen_by_reg(tools: Tools) -> None:
     assert tools.run("setx", "VMROLE_A", "one two", "/m")[0] == 0
     done = subprocess.run(
-        [
-            WINE,
+        in_wine(
             "reg",
             "query",
             "HKLM\\System\\CurrentControlSet\\Control\\Session Manager\\Environment",
             "/v",
             "VMROLE_A",
-        ],
+        ),
         env=tools.environment,
         capture_output=True,
         timeout=HANGS,

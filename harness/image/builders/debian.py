@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import HostError
+from harness.errors import CommandError, HostError
 from harness.image import initramfs
 from harness.image.builders import Parts, Progress
 from harness.image.builders.follow import follow
@@ -123,7 +123,15 @@ def _install(
         argv.append(mirror)
     log = folder / "build.log"
     with follow(log, progress):
-        run(inside(argv), deadline=deadline, output=log, env={"TMPDIR": str(folder)})
+        try:
+            run(inside(argv), deadline=deadline, output=log, env={"TMPDIR": str(folder)})
+        except CommandError as error:
+            if b"NO_PUBKEY" not in log.read_bytes():
+                raise
+            raise HostError(
+                f"this host does not know the keys that Debian's {recipe.suite} is signed with",
+                hint="apt-get update && apt-get install debian-archive-keyring",
+            ) from error
     shutil.rmtree(work)
     # mmdebstrap leaves "uninitialized" there, which makes systemd do a whole first boot.
     identity = tree / "etc/machine-id"

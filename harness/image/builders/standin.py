@@ -17,7 +17,8 @@ from harness.deadline import Deadline
 from harness.errors import CommandError, HostError
 from harness.image.builders import Parts, Progress, debian
 from harness.image.catalog import Source
-from harness.image.powershell import unpack
+from harness.image.kernel import check_zstd
+from harness.image.powershell import unpack, version_of
 from harness.image.windows import INSTALLER, ISO, compile_program
 from harness.process import run
 
@@ -28,8 +29,10 @@ _LIBRARIES = ("ws2_32", "advapi32", "crypt32")
 
 def build(source: Source, components: Path, folder: Path, *, deadline: Deadline, progress: Progress) -> Parts:
     """See ``harness.image.builders.Build``."""
+    check_zstd()  # before minutes of work whose end needs it
     wheels = folder / "wheels"
     _download(source, wheels, deadline)
+    supplied: list[str] = []
 
     def prepare(work: Path) -> None:
         progress("compiling the programs of the stand-in guest")
@@ -51,11 +54,12 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
         if powershell := source.recipe.powershell:
             progress("unpacking the PowerShell that was supplied")
             unpack(powershell, work / "powershell")
+            supplied.append(f"powershell.zip={powershell}")
+            if version := version_of(work / "powershell"):
+                supplied.append(f"powershell={version}")
 
     parts = debian.build(source, components, folder, deadline=deadline, progress=progress, prepare=prepare)
-    if powershell := source.recipe.powershell:
-        return replace(parts, packages=(*parts.packages, f"powershell.zip={powershell}"))
-    return parts
+    return replace(parts, packages=(*parts.packages, *supplied))
 
 
 def _download(source: Source, folder: Path, deadline: Deadline) -> None:

@@ -469,6 +469,14 @@ static void take(SOCKET socket)
 	CloseHandle(begin_thread(command, run_connection, command));
 }
 
+/* The first process that opens the store of root certificates takes out of it what the Linux below does not trust, with
+ * it the machine's own. Others that come meanwhile leave it alone: for ever, as this process never ends being the first. */
+static void keep_roots(void)
+{
+	CreateSemaphoreW(NULL, 1, 1, L"crypt32_root_semaphore");
+	CreateSemaphoreW(NULL, 1, 1, L"Global\\crypt32_root_semaphore"); /* where services look */
+}
+
 int main(int argc, char **argv)
 {
 	WSADATA data;
@@ -479,6 +487,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	memcpy(token, argv[2], TOKEN_SIZE);
+	keep_roots();
 	WSAStartup(MAKEWORD(2, 2), &data);
 	SOCKET listener = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP);
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
