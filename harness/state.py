@@ -163,10 +163,14 @@ class ProcessFolder:
         """Keep ``record``, atomically and readable by nobody else."""
         folder = self.path / "machines"
         folder.mkdir(mode=0o700, exist_ok=True)
-        replace_file(folder / f"{record.name}.json", json.dumps(asdict(record)))
+        replace_file(self.record(record.name), json.dumps(asdict(record)))
+
+    def record(self, name: str) -> Path:
+        """The file of the record of ``name``."""
+        return self.path / "machines" / f"{name}.json"
 
     def forget(self, name: str) -> None:
-        (self.path / "machines" / f"{name}.json").unlink(missing_ok=True)
+        self.record(name).unlink(missing_ok=True)
 
     def records(self) -> list[MachineRecord]:
         """Every machine this process has or had; unreadable records are skipped, their files go with the folder."""

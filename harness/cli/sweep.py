@@ -21,7 +21,9 @@ def command(kept: bool, as_json: bool) -> None:
     from harness.machine.checkpoints import kept_checkpoints, sweep_checkpoints
     from harness.machine.sweep import kept_machines, sweep
 
-    removed = [(item.what, item.why) for item in sweep(kept=kept)]
+    swept = sweep(kept=kept)
+    left = [item for item in swept if item.left]
+    removed = [(item.what, item.why) for item in swept if not item.left]
     removed += sweep_checkpoints(kept=kept)
     removed += [(f"half-built image {path.name}", "its builder is gone") for path in sweep_cache(Cache.of_user())]
     points = kept_checkpoints()
@@ -32,10 +34,13 @@ def command(kept: bool, as_json: bool) -> None:
         saved = [
             {"run": k.run, "steps": [c.step for c in k.steps], "bytes": k.size, "until": k.expires} for k in points
         ]
-        click.echo(json.dumps({"schema": 1, "removed": rows, "kept": keep, "checkpoints": saved}, indent=2))
+        told = {"removed": rows, "left": [item.left for item in left], "kept": keep, "checkpoints": saved}
+        click.echo(json.dumps({"schema": 1, **told}, indent=2))
         return
     for what, why in removed:
         click.echo(f"removed {what}: {why}")
+    for item in left:
+        click.echo(f"vmrole: {item.left}", err=True)
     for record in staying:
         click.echo(f"kept machine {record.name} of run {record.run} stays; 'vmrole sweep --kept' removes it")
     for point in points:
@@ -43,5 +48,5 @@ def command(kept: bool, as_json: bool) -> None:
             f"checkpoints of run {point.run} stay ({point.size >> 20} MiB): 'vmrole replay' goes on from them, "
             "'vmrole sweep --kept' removes them"
         )
-    if not removed and not staying and not points:
+    if not removed and not left and not staying and not points:
         click.echo("nothing is left over")

@@ -39,11 +39,16 @@ def find_image(request: MachineRequest, bus: EventBus, *, deadline: Deadline) ->
         return image
 
 
+def sweep_first(bus: EventBus) -> None:
+    """Remove what dead runs left. What stays is worth a warning, no more."""
+    for item in sweep():
+        bus.notice("warning" if item.left else "note", item.told)
+
+
 @contextlib.contextmanager
 def hypervisor(request: MachineRequest, bus: EventBus) -> Iterator[tuple[LibvirtHypervisor, Path]]:
     """The hypervisor of ``request`` and a private folder for scratch files; what dead runs left is removed first."""
-    for item in sweep():
-        bus.notice("note", f"removed {item.what}: {item.why}")
+    sweep_first(bus)
     with LibvirtHypervisor.open(request.connect) as driver:
         scratch = driver.scratch()
         try:
