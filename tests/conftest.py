@@ -23,6 +23,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.guest.winrm import WinRmGuest
 from harness.image.builders.debian import MIRROR
+from harness.image.cache import default_folder
 from harness.machine.qemu.connection import process_folder
 from harness.run.deploy import Deployed
 from harness.run.linux.identity import LinuxIdentity
@@ -31,6 +32,8 @@ from tests.failures import COMMANDS, TEMPORARY, Failures
 VMROLE = Path(sys.executable).parent / "vmrole"
 REPOSITORY = Path(__file__).parent.parent
 SAMPLES = REPOSITORY / "scenarios/samples"
+USERS_CACHE = default_folder()
+"""Where the images of this user are; tests without machines have another."""
 HANGS = 600.0
 """Seconds after which something hangs, on the busiest of hosts."""
 

@@ -176,7 +176,7 @@ def test_a_step_that_was_stopped_in_an_emulated_guest_says_what_its_author_gave_
     assert ran.outcomes == {"preinstall-1": "timed_out", "preinstall-2": "skipped"}
     said = ran.steps["preinstall-1"].finding or ""
     assert said.startswith("it was stopped at its time-out of 1.5 s") and "1 s, stretched 1.5 times" in said, said
-    assert ran.steps["preinstall-2"].timeout == StepTimeout(60, 90)
+    assert ran.steps["preinstall-2"].timeout == StepTimeout(600, 900)
 
 
 def test_standard_error(run: Run, native_windows: NativeWindows) -> None:

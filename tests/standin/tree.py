@@ -21,6 +21,8 @@ from harness.deadline import Deadline
 from harness.image.build import ensure_image
 from harness.image.cache import Cache
 from harness.process import run
+from harness.state import qemu_account
+from tests.conftest import USERS_CACHE
 
 IMAGE = "windows-stand-in"
 _KEPT_SECONDS = 86_400.0
@@ -73,7 +75,9 @@ def _link_or_copy(source: str, target: str) -> str:
 @functools.cache
 def image_tree() -> Path:
     """The folder with the image's files. The image is built first when the cache lacks it."""
-    image = ensure_image(IMAGE, cache=Cache.of_user(), deadline=Deadline(1200), progress=lambda _: None)
+    account = qemu_account()
+    cache = Cache(USERS_CACHE, account.gid if account else None)
+    image = ensure_image(IMAGE, cache=cache, deadline=Deadline(1200), progress=lambda _: None)
     folder = Path(tempfile.gettempdir()) / f"vmrole-tests-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     assert folder.stat().st_uid == os.getuid(), f"{folder} is somebody else's"
