@@ -42,12 +42,16 @@ def command(name: str, kind: str, output: Path | None) -> None:
 def scaffold(name: str, kind: str, folder: Path) -> None:
     """Write the files of ``kind`` below ``folder``, which must be new or empty. Raises UsageError otherwise."""
     from harness.errors import HostError, UsageError
+    from harness.package.names import not_on_windows
 
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,63}", name) or name.endswith("."):
         hint = "a letter, then letters, digits, dots, dashes and underscores, at most 64"
         if "/" in name:
             hint += "; the folder is given with -o"
         raise UsageError(f"{name[:80]!r} is no name for an extension", hint=hint)
+    wrong = not_on_windows(f"{name}.resext")
+    if wrong:
+        raise UsageError(f"{name!r} is no name for an extension: it is {wrong}", hint="choose another one")
     try:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file, and a folder is wanted", hint="choose another one with -o")

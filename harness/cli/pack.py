@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
+
+_MOST_NAMED: Final = 10
 
 
 @click.command()
@@ -15,10 +18,13 @@ import click
 def command(folder: Path, output: Path | None) -> None:
     """Make a package of DIR, which has one .resext or one .resdef; byte for byte the same each time.
 
-    Laid out as the published packages are. Says where the package is. Exit codes: 0, or 2 when it cannot be made.
+    Laid out as the published packages are; runs, older packages and what editors and version control leave are left
+    out. Says where the package is. Exit codes: 0, or 2 when it cannot be made.
     """
     from harness.errors import UsageError
     from harness.package.definition import is_definition
+    from harness.package.findings import one_line
+    from harness.package.pack import pack_definition, pack_extension
 
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="name the folder that has the document and its payload")
@@ -29,14 +35,10 @@ def command(folder: Path, output: Path | None) -> None:
         raise UsageError(f"{target} is a folder", hint="-o names the package file")
     if place in target.resolve().parents:
         raise UsageError(f"{target} would be in the folder that is packed", hint="write it somewhere else with -o")
-    if suffix == ".resdefpkg":
-        from harness.package.pack import pack_definition
-
-        pack_definition(folder, target)
-    else:
-        from harness.package.archive import pack_extension
-
-        pack_extension(folder, target)
+    left_out = (pack_definition if suffix == ".resdefpkg" else pack_extension)(folder, target)
+    if left_out:
+        more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+        click.echo(f"vmrole: left out: {one_line(', '.join(left_out[:_MOST_NAMED]))}{more}", err=True)
     click.echo(str(target if output is not None else _near(target)))
 
 

@@ -6,7 +6,7 @@ same for definitions: check_definition -> definition (Definition) -> resolve.
 Importing this package is cheap: the models, which need pydantic, are imported by what reads.
 """
 
-from harness.package.archive import Entry, pack_extension
+from harness.package.archive import Entry
 from harness.package.definition import (
     Configuration,
     Definition,
@@ -18,6 +18,7 @@ from harness.package.definition import (
     read_instance,
 )
 from harness.package.findings import Finding, Findings
+from harness.package.pack import pack_extension
 from harness.package.parameters import Given, Parameters, read_parameters, read_values
 from harness.package.payload import Payload
 from harness.package.reader import Package, read_package

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.errors import PackageError, UsageError
 from harness.masking import Masker
-from harness.package.archive import CONTENT_TYPES, Archive, Entry, folder_entries
+from harness.package.archive import CONTENT_TYPES, Archive, Entry
 from harness.package.credentials import few_enough
 from harness.package.findings import Finding, Findings
+from harness.package.folder import list_folder, open_below
 from harness.package.jsontext import MAX_BYTES, read_json
 from harness.package.jsontree import Document
+from harness.package.names import is_junk
 from harness.package.reader import Kind, Package, read_package, title_of
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def is_definition(path: Path) -> bool:
         return True
     try:
         if path.is_dir():
-            suffixes = {child.suffix.lower() for child in path.iterdir()}
+            suffixes = {child.suffix.lower() for child in path.iterdir() if not is_junk(child.name)}
             return ".resdef" in suffixes and ".resext" not in suffixes
         if suffix in (".resextpkg", ".resext") or not path.is_file():
             return False
@@ -131,9 +133,10 @@ def read_definition(path: Path) -> Definition:
     findings = Findings()
     try:
         if path.is_dir():
-            found = dict(_listed(path))
-            entries = tuple(found)
-            return _definition(path, "folder", entries, lambda entry: _content(found[entry]), findings)
+            listing = list_folder(path)
+            return _definition(
+                path, "folder", listing.entries, lambda entry: listing.read(entry.path, MAX_BYTES + 1), findings
+            )
         if not path.exists():
             raise UsageError(
                 f"there is no file or folder {path}", hint="give a .resdefpkg, a .resdef or a folder with one"
@@ -146,12 +149,20 @@ def read_definition(path: Path) -> Definition:
             with Archive(path, findings) as archive:
                 if CONTENT_TYPES not in archive.entries:
                     findings.add("content-types-missing", f"{path.name} has no {CONTENT_TYPES}", file=path.name)
+                archive.verify(findings)
                 entries = tuple(archive.entries.values())
                 return _definition(
                     path, "archive", entries, lambda entry: archive.read(entry.path, MAX_BYTES), findings
                 )
         beside = _beside(path)
-        return _definition(path, "document", tuple(beside), lambda entry: _content(beside[entry]), findings)
+
+        def content(entry: Entry) -> bytes:
+            if entry.path == path.name:  # the user named it, so it may be a link
+                return _content(path)
+            with open_below(path.parent, entry.path) as stream:
+                return stream.read(MAX_BYTES + 1)
+
+        return _definition(path, "document", beside, content, findings)
     except OSError as error:
         raise PackageError(f"{path} cannot be read: {error.strerror or error}") from None
 
@@ -200,26 +211,22 @@ def _document(path: Path, noun: str, marks: tuple[str, ...]) -> Document:
     return document
 
 
-def _listed(folder: Path) -> list[tuple[Entry, Path]]:
-    return list(folder_entries(folder))
-
-
 def _content(path: Path) -> bytes:
     with path.open("rb") as stream:
         return stream.read(MAX_BYTES + 1)
 
 
-def _beside(path: Path) -> dict[Entry, Path]:
+def _beside(path: Path) -> tuple[Entry, ...]:
     """A bare definition, its view and its languages: nothing else of the folder is looked at."""
-    found = {Entry(path.name, path.stat().st_size, False): path}
+    found = [path]
     views = sorted(other for other in path.parent.iterdir() if other.suffix.lower() == ".viewdef" and other.is_file())
     same = [view for view in views if view.stem.lower() == path.stem.lower()]
     for view in (same or (views if len(views) == 1 else []))[:1]:
-        found[Entry(view.name, view.stat().st_size, False)] = view
+        found.append(view)
         for text in sorted(path.parent.glob("*/*.resources"))[: 2 * MAX_LANGUAGES]:
             if text.is_file() and not text.is_symlink() and not text.parent.is_symlink():
-                found[Entry(f"{text.parent.name}/{text.name}", text.stat().st_size, False)] = text
-    return found
+                found.append(text)
+    return tuple(Entry(file.relative_to(path.parent).as_posix(), file.stat().st_size, False) for file in found)
 
 
 def _definition(

@@ -20,10 +20,12 @@ from typing import IO, Final
 from urllib.parse import quote, urlsplit
 
 from harness.errors import PackageError, UsageError
-from harness.package.archive import MAX_TOTAL, Entry, safe_name
+from harness.package.archive import MAX_TOTAL, Entry
 from harness.package.findings import Findings
+from harness.package.folder import open_below
 from harness.package.jsontree import Node
-from harness.package.payload import FolderSource, Payload, Source
+from harness.package.names import composed, folded, safe_name
+from harness.package.payload import Payload, Source
 from harness.package.reader import Package
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -44,10 +46,8 @@ class AddedSource:
             def open_file(path: str) -> IO[bytes]:
                 if path not in self.added:
                     return below(path)
-                try:
-                    return self.added[path].open("rb")
-                except OSError as error:
-                    raise PackageError(f"{self.added[path]} cannot be read: {error.strerror or error}") from None
+                # no link was in the way when it was found
+                return open_below(Path("/"), self.added[path].as_posix().lstrip("/"))
 
             yield open_file
 
@@ -125,7 +125,7 @@ def with_external(package: Package, places: Places | None = None) -> Package:
         return package
     findings = Findings(package.findings)
     payload = package.payload
-    present = {entry.path.lower(): entry for entry in payload.files}
+    present = {folded(entry.path): entry for entry in payload.files}
     added: dict[str, Path] = {}
     entries = list(payload.files)
     total = payload.size
@@ -138,7 +138,7 @@ def with_external(package: Package, places: Places | None = None) -> Package:
         if path is None:
             continue
         wanted = _hash(item.hash, place)
-        entry = present.get(path.lower())
+        entry = present.get(folded(path))
         if entry is not None:
             with payload.open(entry.path) as stream:
                 _agrees(stream, wanted, path, place)
@@ -155,7 +155,7 @@ def with_external(package: Package, places: Places | None = None) -> Package:
         source, address = taken
         try:
             size = source.stat().st_size
-            with source.open("rb") as stream:
+            with open_below(Path("/"), source.as_posix().lstrip("/")) as stream:
                 if not _agrees(stream, wanted, path, place):
                     continue
         except OSError as error:
@@ -167,11 +167,11 @@ def with_external(package: Package, places: Places | None = None) -> Package:
         if total > MAX_TOTAL:
             raise PackageError(f"the payload of {package.name} has more than {MAX_TOTAL} bytes")
         entry = Entry(path, size, False)
-        present[path.lower()] = entry
+        present[folded(path)] = entry
         entries.append(entry)
-        added[payload.prefix + path] = source
+        added[composed(payload.prefix + path)] = source
     if added:
-        base = payload.source if payload.files else FolderSource(package.path)  # nothing is read from an empty one
+        base = payload.source
         files = tuple(sorted(entries, key=lambda entry: entry.path))
         payload = Payload(payload.location, files, AddedSource(base, added), payload.prefix)
     return replace(package, payload=payload, findings=tuple(findings.sorted()))

@@ -47,6 +47,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "payload-unknown-id": ("warning", "a script refers to an application payload that is not declared"),
     "payload-duplicate-id": ("warning", "two application payloads with one identifier"),
     "payload-missing": ("warning", "the payload folder or file that the document names does not exist"),
+    "path-long": ("warning", "a file of the payload whose path is longer than programs on Windows can open"),
     "payload-path": ("error", "a payload path that leads out of the package"),
     "parameter-type": ("warning", "a parameter of a type that extensions do not have"),
     "parameter-duplicate": ("warning", "a parameter is declared twice; the last one wins"),
@@ -125,6 +126,9 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "service-undeclared": ("warning", "the configuration has what the definition does not declare"),
     # the archive (harness.package.archive)
     "archive-backslash": ("warning", "an entry of the archive has backslashes for separators"),
+    "archive-name-encoding": ("warning", "the name of an entry is in a code page that nobody knows, not in UTF-8"),
+    "archive-junk": ("info", "an entry of the archive that another program leaves in folders, such as .DS_Store"),
+    "archive-data-before": ("warning", "bytes before the first entry of the archive, which belong to none"),
     "content-types-missing": ("info", "the package has no [Content_Types].xml"),
     # what is planned (harness.plan)
     "command-empty": ("warning", "a Linux command without a single argument; starting it fails"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.package.findings import Finding, Findings
 from harness.package.jsontree import Document, Node
+from harness.package.names import composed, folded
 from harness.package.patterns import Check, Stream, looks_like_path, make_check, reboot_codes
 from harness.package.substitution import placeholders, substitute
 from harness.wincmd import LONGEST, is_cmd, long_line
@@ -48,7 +49,7 @@ def lint(document: Document, payload: Iterable[Entry] = ()) -> list[Finding]:
 
     Linear in the size of the document, but for the patterns it has, each of which takes bounded time.
     """
-    files = {entry.path.lower() for entry in payload}
+    files = {folded(entry.path) for entry in payload}
     # findings of this look only: the document may be looked at again
     before, document.findings = document.findings, Findings()
     try:
@@ -244,11 +245,11 @@ def _files(node: Node, rest: Node, document: Document, files: set[str]) -> None:
         own, path = _text(payload.get("ID")), _text(payload.get("RelativePath"))
         if own is None or path is None or re.sub(r"[\s{}]", "", own).lower() != wanted:
             continue
-        folder = [part for part in re.split(r"[\\/]+", path.lower()) if part not in ("", ".")]
+        folder = [part for part in re.split(r"[\\/]+", folded(path)) if part not in ("", ".")]
         if "/".join(folder) in files:  # a payload that is a file; its neighbours are in its folder
             folder.pop()
-        for match in _RELATIVE_FILE.finditer(rest.value):
-            parts = [part for part in re.split(r"[\\/]+", match[1].lower()) if part != "."]
+        for match in _RELATIVE_FILE.finditer(composed(rest.value)):
+            parts = [part for part in re.split(r"[\\/]+", folded(match[1])) if part != "."]
             # a program without a suffix, and a later argument that has one
             several = re.search(r" [-/]", match[1]) is not None
             if not several and "/".join((*folder, *parts)) not in files:

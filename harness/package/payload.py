@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Final, Protocol
 
 from harness.errors import HostError, PackageError
 from harness.package.archive import Archive, Entry
 from harness.package.findings import Findings
+from harness.package.folder import Listing
+from harness.package.names import composed
+
+#: Where the payload is in a Windows guest [GUESS: the platform's folder was not found in any source].
+WINDOWS_FOLDER: Final = "C:\\ProgramData\\VMRole\\Payload"
 
 
 class Source(Protocol):
@@ -24,17 +29,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    folder: Path
+    listing: Listing
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[str], IO[bytes]]]:
-        yield self._open
-
-    def _open(self, path: str) -> IO[bytes]:
-        try:
-            return (self.folder / path).open("rb")
-        except OSError as error:
-            raise PackageError(f"{self.folder / path} cannot be read: {error.strerror or error}") from None
+        yield self.listing.open
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,10 @@ class ZipSource:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Payload files. ``files`` have paths relative to ``location``; sorted; empty when there is no payload."""
+    """Payload files. ``files`` have paths relative to ``location``; sorted; empty when there is no payload.
+
+    Their paths are written as the document writes its names, composed or decomposed; ``source`` has composed ones.
+    """
 
     location: str
     files: tuple[Entry, ...]
@@ -71,7 +73,7 @@ class Payload:
         """Read one file, by its path in ``files``. Raises PackageError when it is not there or damaged."""
         if not any(entry.path == path for entry in self.files):
             raise PackageError(f"the payload has no file {path}")
-        with self.source.opened() as open_file, open_file(self.prefix + path) as stream:
+        with self.source.opened() as open_file, open_file(composed(self.prefix + path)) as stream:
             yield stream
 
     def read(self, path: str) -> bytes:
@@ -84,7 +86,7 @@ class Payload:
         with self.source.opened() as open_file:
             for entry in self.files:
                 digest = hashlib.sha256()
-                with open_file(self.prefix + entry.path) as stream:
+                with open_file(composed(self.prefix + entry.path)) as stream:
                     while block := stream.read(1 << 20):
                         digest.update(block)
                 found[entry.path] = f"{digest.hexdigest()} {0o100755 if entry.executable else 0o100644:o}"
@@ -98,11 +100,17 @@ class Payload:
         """
         try:
             to.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(to).free
+            if free < self.size:
+                raise HostError(
+                    f"{to} has {free >> 20} MiB of room, and the payload has {self.size >> 20} MiB",
+                    hint="make room, or choose another folder with TMPDIR",
+                )
             with self.source.opened() as open_file:
                 for entry in self.files:
                     target = to / entry.path
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    with open_file(self.prefix + entry.path) as source, target.open("xb") as sink:
+                    with open_file(composed(self.prefix + entry.path)) as source, target.open("xb") as sink:
                         shutil.copyfileobj(source, sink, 1 << 20)
                     target.chmod(0o755 if entry.executable else 0o644)
         except OSError as error:

@@ -3,23 +3,29 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from harness.errors import PackageError, UsageError
 from harness.masking import Masker
-from harness.package.archive import CONTENT_TYPES, Archive, Entry, find_document, folder_entries, the_document
+from harness.package.archive import CONTENT_TYPES, Archive, Entry, the_document
 from harness.package.findings import Finding, Findings, one_line
+from harness.package.folder import Listing, find_document, list_folder
 from harness.package.jsontext import MAX_BYTES, JsonError, read_json
 from harness.package.jsontree import Document
+from harness.package.names import MAX_PATH, Tree, composed, folded, is_junk, spelt_as
 from harness.package.parameters import Parameters, document_secrets
-from harness.package.payload import FolderSource, Payload, Source, ZipSource
+from harness.package.payload import WINDOWS_FOLDER, FolderSource, Payload, Source, ZipSource
 
 if TYPE_CHECKING:
     from harness.package.models import ResourceExtension
 
 Kind = Literal["archive", "folder", "document"]
+
+
+_NOTHING: Final = Listing(Path(), (), {}, ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +89,9 @@ def read_package(path: Path) -> Package:
 
 def _from_archive(path: Path, findings: Findings) -> Package:
     with Archive(path, findings) as archive:
-        names = [name for name in archive.entries if "/" not in name and name.lower().endswith(".resext")]
+        names = [name for name in archive.entries if "/" not in name and _is_document(name)]
         definition = any(name.lower().endswith(".resdef") for name in archive.entries)
-        deeper = [] if names else [name for name in archive.entries if name.lower().endswith(".resext")]
+        deeper = [] if names else [name for name in archive.entries if _is_document(name)]
         if deeper:
             raise PackageError(
                 f"{path.name} has its resource extension in a folder, {deeper[0][:100]}",
@@ -94,20 +100,26 @@ def _from_archive(path: Path, findings: Findings) -> Package:
         name = the_document(names, path.name, definition)
         if CONTENT_TYPES not in archive.entries:
             findings.add("content-types-missing", f"{path.name} has no {CONTENT_TYPES}", file=path.name)
+        archive.verify(findings)
         data = archive.read(name, MAX_BYTES)
         files = tuple(sorted(archive.entries.values(), key=lambda entry: entry.path))
     return _package(path, "archive", name, data, files, ZipSource(path), findings)
 
 
+def _is_document(path: str) -> bool:
+    return path.lower().endswith(".resext") and not any(map(is_junk, path.split("/")))
+
+
 def _from_folder(path: Path, findings: Findings) -> Package:
-    document = find_document(path, str(path))
-    files = tuple(entry for entry, _ in folder_entries(path))
-    return _package(path, "folder", document.name, _read(document), files, FolderSource(path), findings)
+    name = find_document(path)
+    listing = list_folder(path)
+    data = listing.read(name, MAX_BYTES + 1)
+    return _package(path, "folder", name, data, listing.entries, FolderSource(listing), findings)
 
 
 def _from_document(path: Path, data: bytes, findings: Findings) -> Package:
     try:
-        return _package(path, "document", path.name, data, (), FolderSource(path.parent), findings)
+        return _package(path, "document", path.name, data, (), FolderSource(_NOTHING), findings)
     except JsonError:
         if path.suffix.lower() in (".resext", ".json"):
             raise
@@ -115,11 +127,6 @@ def _from_document(path: Path, data: bytes, findings: Findings) -> Package:
             f"{path.name} is neither a package nor a document of one",
             hint="packages are .resextpkg and .resdefpkg; documents .resext, .resdef, .viewdef, .json, .csdef, .cscfg",
         ) from None
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(MAX_BYTES + 1)
 
 
 def _package(
@@ -132,12 +139,12 @@ def _package(
     location = (extension.data_package.location if extension.data_package else None) or ""
     prefix = _location(location, name)
     if kind == "document" and prefix:
-        folder = path.parent / prefix
-        if folder.is_dir() and not folder.is_symlink():
-            # pairs of the document and its folder; what else lies beside a bare document is not its business
-            files = tuple(
-                Entry(prefix + entry.path, entry.size, entry.executable) for entry, _ in folder_entries(folder)
-            )
+        # pairs of the document and its folder; what else lies beside a bare document is not its business
+        for spelt in (prefix, *(unicodedata.normalize(form, prefix) for form in ("NFC", "NFD"))):
+            if (path.parent / spelt).is_dir() and not _has_link(path.parent, spelt):
+                listing = list_folder(path.parent, spelt)
+                files, source = listing.entries, FolderSource(listing)
+                break
     payload = _payload(document, location, prefix, files, source)
     # snippets of the text in findings must not show the passwords that the document has
     masker = Masker(document_secrets(document, Parameters()))
@@ -163,19 +170,28 @@ def _location(location: str, where: str) -> str:
 
 
 def _payload(document: Document, location: str, prefix: str, files: tuple[Entry, ...], source: Source) -> Payload:
+    prefix = composed(prefix)
     if prefix:
         found = [entry for entry in files if entry.path.startswith(prefix)]
     else:  # "." is the root: everything but the document and the content types
-        own = (document.file, CONTENT_TYPES)
+        own = (composed(document.file), CONTENT_TYPES)
         found = [entry for entry in files if location.strip() and entry.path not in own]
     if prefix and not found:  # Windows finds the folder in other letters too
-        found = [entry for entry in files if entry.path.lower().startswith(prefix.lower())]
-        prefix = found[0].path[: len(prefix)] if found else prefix
-        if not found:
+        depth, wanted = prefix.count("/"), folded(prefix)
+        like = next((entry.path for entry in files if folded(entry.path).startswith(wanted)), None)
+        if like is not None:
+            prefix = "/".join(like.split("/", depth)[:depth]) + "/"
+            found = [entry for entry in files if entry.path.startswith(prefix)]
+        else:
             node = document.find("/DataPackage/Location") or document.root
             document.report("payload-missing", f"the payload folder {location[:100]!r} does not exist", node)
-    entries = tuple(Entry(entry.path[len(prefix) :], entry.size, entry.executable) for entry in found)
+    # commands find files by the names that the document has
+    form = spelt_as(document.text)
+    entries = tuple(
+        Entry(unicodedata.normalize(form, entry.path[len(prefix) :]), entry.size, entry.executable) for entry in found
+    )
     _look_for_parts(document, entries)
+    _look_for_long(document, entries)
     parts = document.find("/ExtensionSettings/ApplicationProfile/ApplicationPayload")
     if not location.strip() and parts is not None and isinstance(parts.value, list) and parts.value:
         what = "there are application payloads, and no DataPackage with a Location that they are in"
@@ -187,15 +203,38 @@ def _payload(document: Document, location: str, prefix: str, files: tuple[Entry,
 def _look_for_parts(document: Document, entries: tuple[Entry, ...]) -> None:
     """Every ApplicationPayload is a folder or a file of the payload [GUIDE 18274]."""
     parts = document.find("/ExtensionSettings/ApplicationProfile/ApplicationPayload")
-    paths = [entry.path.lower() for entry in entries]
+    tree = Tree(entry.path for entry in entries)
     for part in parts.value if parts is not None and isinstance(parts.value, list) else ():
         node = part.get("RelativePath")
         if node is None or not isinstance(node.value, str) or "[" in node.value:
             continue
-        path = node.value.replace("\\", "/").lower()
+        path = node.value.replace("\\", "/")
         if path.startswith("/") or ":" in path or ".." in path.split("/"):
             document.report("payload-path", f"the payload path {node.value[:100]!r} leads out of the package", node)
         elif entries:
             path = "/".join(piece for piece in path.split("/") if piece not in ("", "."))
-            if path and not any(name == path or name.startswith(path + "/") for name in paths):
+            if path and path not in tree:
                 document.report("payload-missing", f"the payload has no {node.value[:100]!r}", node)
+
+
+def _look_for_long(document: Document, entries: tuple[Entry, ...]) -> None:
+    """Windows' own limit of a path, in the folder that the payload has here."""
+    windows = document.find("/ExtensionSettings/ApplicationProfile/WindowsApplicationProfile")
+    if windows is None or windows.value is None:
+        return
+    most = MAX_PATH - len(WINDOWS_FOLDER) - 1
+    long = [
+        entry.path
+        for entry in entries
+        if len(entry.path) > most // 2 and len(entry.path.encode("utf-16-le")) // 2 > most
+    ]
+    if long:
+        others = f" (and {len(long) - 1} others)" if len(long) > 1 else ""
+        what = f"{long[0][:100]!a}{others} has a path of more than {MAX_PATH} characters in a Windows guest"
+        node = document.find("/DataPackage/Location") or document.root
+        document.report("path-long", what, node, hint="shorten the names of its folders")
+
+
+def _has_link(folder: Path, below: str) -> bool:
+    parts = below.rstrip("/").split("/")
+    return any((folder / "/".join(parts[:count])).is_symlink() for count in range(1, len(parts) + 1))

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from harness.package.names import folded
+from harness.package.payload import WINDOWS_FOLDER
+
 if TYPE_CHECKING:
     from harness.package.reader import Package
 
-#: Where the payload is in a Windows guest [GUESS: the platform's folder was not found in any source].
-PAYLOAD_FOLDER: Final = "C:\\ProgramData\\VMRole\\Payload"
+PAYLOAD_FOLDER: Final = WINDOWS_FOLDER
 
 _VARIABLE: Final = re.compile(r"%([^%]+)%")
 
@@ -37,8 +39,8 @@ def payload_path(package: Package, payload_id: str | None) -> tuple[str, bool] |
     for payload in package.extension.profile.application_payload:
         if payload.id and _identifier(payload.id) == wanted:
             parts = [part for part in re.split(r"[\\/]+", payload.relative_path or "") if part not in ("", ".")]
-            name = "/".join(parts).lower()
-            is_file = any(entry.path.lower() == name for entry in package.payload.files)
+            name = folded("/".join(parts))
+            is_file = any(folded(entry.path) == name for entry in package.payload.files)
             return "\\".join((PAYLOAD_FOLDER, *parts)), is_file
     return None
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import posixpath
 import re
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from harness.package.findings import Findings
+from harness.package.names import composed
 from harness.plan.step import Event, Step
 
 if TYPE_CHECKING:
@@ -147,7 +149,7 @@ def command_findings(package: Package) -> Findings:
 
 
 def _look(
-    command: str, argv: tuple[str, ...], source: str, package: Package, names: set[str], findings: Findings
+    command: str, argv: tuple[str, ...], source: str, package: Package, names: list[str], findings: Findings
 ) -> None:
     """Findings about one command; ``names`` are those of the payload."""
     node = package.document.find(source) or package.document.root
@@ -171,29 +173,36 @@ def _look(
         findings.add("command-shell-syntax", what, hint=hint, line=line, column=column, **place)
 
 
-def _payload_names(package: Package) -> set[str]:
-    """Files and folders of the payload, the external one too; of names with blanks also what stands before each."""
+def _payload_names(package: Package) -> list[str]:
+    """Files of the payload, the external one too, sorted."""
     if not package.extension.linux.run_once_commands:
-        return set()
+        return []
     data = package.extension.data_package
     written = [item.relative_path or "" for item in data.external_payload] if data else []
     external = (posixpath.normpath(path.replace("\\", "/")) for path in written)
-    names: set[str] = set()
-    for path in (*(entry.path for entry in package.payload.files), *external):
-        names.update(path[: match.start()] for match in re.finditer(r"[ /]|$", path))
-    return names
+    return sorted(map(composed, (*(entry.path for entry in package.payload.files), *external)))
 
 
-def _missing_file(command: str, names: set[str]) -> str | None:
+def _is_there(name: str, names: list[str]) -> bool:
+    """Whether ``name`` is a file or a folder, or what stands before a blank in the name of one."""
+    for whole in (name, name + "/", name + " "):
+        at = bisect_left(names, whole)
+        if at < len(names) and (names[at] == name or (whole != name and names[at].startswith(whole))):
+            return True
+    return False
+
+
+def _missing_file(command: str, names: list[str]) -> str | None:
     """The first file or folder that a command looks for in the payload and that is not there.
 
     Names are compared exactly, as Linux does. What the command itself writes is not looked for.
     """
     written: set[str] = set()
+    command = composed(command)
     for match in _PAYLOAD_FILE.finditer(command):
         name = posixpath.normpath(match[1]).lstrip("/")
         if command[max(0, match.start() - 9) : match.start()].rstrip('"\\ ').endswith(">"):
             written.add(name)
-        elif name not in names and name not in written and name.split("/")[0] not in ("", ".", ".."):
+        elif not _is_there(name, names) and name not in written and name.split("/")[0] not in ("", ".", ".."):
             return name
     return None
