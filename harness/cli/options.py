@@ -95,7 +95,7 @@ def machine_request(
     from harness.image import catalog
     from harness.run.answer import check_computer_name, check_duplicates, hash_password, parse_local_resource
     from harness.run.answer import computer_name as make_name
-    from harness.run.certificates import load_certificate, parse_certificate_option
+    from harness.run.certificates import load_certificates, parse_certificate_option
     from harness.run.request import NAME_PATTERN, MachineRequest
 
     if connect is not None:
@@ -107,10 +107,10 @@ def machine_request(
     if key and not re.fullmatch(r"[0-9a-f]{8,64}", key):
         raise UsageError(f"{key!r} is no image key", hint="'vmrole images list' shows them")
     password = read_secret(certificate_password_file) if certificate_password_file else None
-    loaded = []
+    loaded: list[Certificate] = []
     for text in certificates:
         path, store = parse_certificate_option(text)
-        loaded.append(load_certificate(path, store, password.encode() if password is not None else None))
+        loaded += load_certificates(path, store, password.encode() if password is not None else None)
     resources = tuple(parse_local_resource(text) for text in local_resources)
     service = read_service_of(service_definition, service_configuration, service_role, instance)
     if service:

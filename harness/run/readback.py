@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -252,14 +253,11 @@ def _clock(told: Told, before: float, after: float, tolerance: float) -> Observa
 
 
 def _certificate(certificate: Certificate, told: Told) -> Observation:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-
     thumbprint = certificate.thumbprint
     wrong = []
     try:
-        pem = "\n".join(told.all(f"crt-{thumbprint}")).encode()
-        seen = x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA1()).hex().upper()
+        pem = "\n".join(told.all(f"crt-{thumbprint}"))
+        seen = hashlib.sha1(ssl.PEM_cert_to_DER_cert(pem), usedforsecurity=False).hexdigest().upper()
     except ValueError:
         return Observation(f"certificate {certificate.store}", thumbprint, "missing", False)
     if seen != thumbprint:

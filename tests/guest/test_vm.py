@@ -14,14 +14,13 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import GuestLostError, GuestNotReadyError
 from harness.run.answer import Answer, LocalResource
-from harness.run.certificates import load_certificate
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import Event, EventBus, SpecializationRead
 from harness.run.host import find_image, hypervisor
 from harness.run.readback import Observation, read_back
 from harness.run.request import MachineRequest
 from tests.conftest import HANGS, linux
-from tests.run.test_certificates import make, write
+from tests.run.test_certificates import load_certificate, make, write
 
 pytestmark = pytest.mark.vm
 

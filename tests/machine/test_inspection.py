@@ -14,14 +14,13 @@ import pytest
 from harness.deadline import Deadline
 from harness.masking import Masker
 from harness.run.answer import LocalResource
-from harness.run.certificates import load_certificate
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
 from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
 from harness.run.request import MachineRequest
 from tests.conftest import HANGS, linux
-from tests.run.test_certificates import make, write
+from tests.run.test_certificates import load_certificate, make, write
 
 pytestmark = pytest.mark.vm
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HostError, PackageError
-from harness.run.certificates import Certificate, load_certificate
+from harness.run.certificates import Certificate
 from harness.run.instance import SshKeyPair, make_ssh_keypair
 from harness.run.medium import build_medium
 from tests.run.test_answer import ANSWER
-from tests.run.test_certificates import make, write
+from tests.run.test_certificates import load_certificate, make, write
 
 
 @pytest.fixture(scope="module")

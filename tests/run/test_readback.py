@@ -15,11 +15,11 @@ import pytest
 from harness.deadline import Deadline
 from harness.guest.protocol import MAX_OUTPUT, GuestResult
 from harness.run.answer import Answer, LocalResource
-from harness.run.certificates import Certificate, load_certificate
+from harness.run.certificates import Certificate
 from harness.run.instance import make_ssh_keypair
 from harness.run.readback import Components, Observation, components_observation, fingerprint, read_back
 from tests.run.test_answer import ANSWER
-from tests.run.test_certificates import make, write
+from tests.run.test_certificates import load_certificate, make, write
 
 HOST_KEY = make_ssh_keypair()
 COMPONENTS = Components("1+new", "1+new")

@@ -18,7 +18,6 @@ from harness.guest.protocol import GuestResult
 from harness.image import catalog
 from harness.machine.protocol import Network, Nic
 from harness.run.answer import LocalResource
-from harness.run.certificates import load_certificate
 from harness.run.medium import write_iso
 from harness.run.readback import READ_BEFORE, Components, Observation
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
@@ -36,7 +35,7 @@ from harness.run.windows.unattend import (
     secrets_of,
 )
 from tests.conftest import REPOSITORY, vmrole
-from tests.run.test_certificates import make, write
+from tests.run.test_certificates import load_certificate, make, write
 from tests.run.test_medium import extract
 
 PASSWORD = "P@ssw0rd"

@@ -25,7 +25,6 @@ from harness.package import read_package
 from harness.package.parameters import read_parameters
 from harness.plan import make_plan
 from harness.run.answer import LocalResource
-from harness.run.certificates import load_certificate
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import Event, EventBus, SpecializationRead, StepFinished
 from harness.run.execute import execute
@@ -35,7 +34,7 @@ from harness.run.result import StepResult
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.identity import WindowsIdentity
 from tests.conftest import HANGS, REPOSITORY, VMROLE, inventory, vmrole
-from tests.run.test_certificates import make, write
+from tests.run.test_certificates import load_certificate, make, write
 from tests.run.test_windows_execute import extension, script, scripts
 
 pytestmark = pytest.mark.vm

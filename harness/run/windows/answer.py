@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from harness.machine.protocol import Nic
 from harness.run.answer import SCHEMA, LocalResource, check_duplicates, check_local_resource, encode
+from harness.run.certificates import quiet
 from harness.run.instance import payload_files
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def instance_files(
     yield f"certificates/{winrm.thumbprint}.pfx", 0o600, winrm.pfx(answer.pfx_password)
     for certificate in {c.thumbprint: c for c in answer.certificates}.values():
         same = [c.key_pem for c in answer.certificates if c.thumbprint == certificate.thumbprint and c.key_pem]
-        public = x509.load_pem_x509_certificate(certificate.crt_pem)
+        with quiet():  # what is odd about it was told
+            public = x509.load_pem_x509_certificate(certificate.crt_pem)
         if same:
             key = serialization.load_pem_private_key(same[0], None)
             name, data = f"{certificate.thumbprint}.pfx", _pfx(key, public, answer.pfx_password)
