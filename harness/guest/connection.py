@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import paramiko
+from paramiko.packet import Packetizer
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError
@@ -27,6 +28,8 @@ _BANNER_WAIT = 1.0
 """Seconds for the server's first bytes. User-mode networking accepts connections before the guest listens; a client
 that stays on such a connection waits for the guest's retransmission timers."""
 _KEEPALIVE = 15
+_MAX_PACKET = 256 * 1024
+"""Bytes; what OpenSSH takes. A packet of a channel has 32 KiB at most, as we ask for."""
 # What an emulated processor does quickest; later algorithms of a library are not picked up by accident.
 _KEX = ("curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
 _CIPHERS = ("aes128-ctr", "aes256-ctr")
@@ -44,6 +47,15 @@ class Access:
     """Private key, ed25519, in OpenSSH's format."""
     host_key: str
     """The server's public key, one line as in known_hosts without names: ``ssh-ed25519 AAAA... [comment]``."""
+
+
+class _Packets(Packetizer):
+    """The library believes every length that a guest writes and reads on until that is there."""
+
+    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
+        if n > _MAX_PACKET:
+            raise paramiko.SSHException(f"a packet of {n} bytes, and no SSH server sends more than {_MAX_PACKET}")
+        return super().read_all(n, check_rekey)
 
 
 class _HostKeyError(GuestError):
@@ -83,7 +95,7 @@ def _attempt(access: Access, key: paramiko.PKey, deadline: Deadline) -> paramiko
         stack.callback(sock.close)
         _await_banner(sock)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport = paramiko.Transport(sock)
+        transport = paramiko.Transport(sock, packetizer_class=_Packets)
         stack.callback(transport.close)
         most = max(1.0, deadline.timeout(60.0) or 60.0)
         transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = most

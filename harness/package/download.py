@@ -11,6 +11,8 @@ import contextlib
 import hashlib
 import http.client
 import os
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -81,18 +83,23 @@ def download(
             if hashlib.file_digest(stream, "sha256").hexdigest() == wanted:
                 os.utime(known)
                 return known
-    opener = urllib.request.build_opener(_Redirects(allowed))
     try:
-        with opener.open(url, timeout=deadline.timeout(SILENCE)) as response:
-            return _save(response, url, folder, most, deadline)
+        with _Watch(deadline) as watch:
+            opener = urllib.request.build_opener(watch.http(), watch.https(), _Redirects(allowed))
+            with opener.open(url, timeout=deadline.timeout(SILENCE)) as response:
+                return _save(response, url, folder, most, deadline)
     except urllib.error.HTTPError as error:
         with error:
             if error.code in _GONE:
                 return None
             raise HostError(f"{shown(url)} cannot be loaded: the server says {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
+        if deadline.expired:
+            raise _late(url, deadline) from None
         raise HostError(f"{shown(url)} cannot be loaded: {_reason(error.reason)}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
+        if deadline.expired:
+            raise _late(url, deadline) from None
         raise HostError(f"{shown(url)} cannot be loaded: {_reason(error)}") from None
 
 
@@ -108,9 +115,11 @@ def _save(response: Any, url: str, folder: Path, most: int, deadline: Deadline) 
                 if total > most:
                     raise PackageError(f"{shown(url)} has more than {most} bytes")
                 if deadline.expired:
-                    raise HostError(f"{shown(url)} was not loaded within {deadline.seconds:.0f} s")
+                    raise _late(url, deadline)
                 digest.update(block)
                 sink.write(block)
+            if deadline.expired:  # the watch ended it
+                raise _late(url, deadline)
             # a connection that ends early is no error for http.client when it reads in blocks
             if expected is not None and expected.isascii() and expected.isdigit() and int(expected) != total:
                 raise HostError(f"{shown(url)} ended after {total} of {expected} bytes")
@@ -120,6 +129,10 @@ def _save(response: Any, url: str, folder: Path, most: int, deadline: Deadline) 
         finally:
             scratch.unlink(missing_ok=True)
     return target
+
+
+def _late(url: str, deadline: Deadline) -> HostError:
+    return HostError(f"{shown(url)} was not loaded within {deadline.seconds:.0f} s")
 
 
 def _prepare(folder: Path) -> None:
@@ -158,3 +171,78 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                 hint=f"allow it too with --external-payload {shown(newurl)}",
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Watch:
+    """Ends the connections made in its block when the deadline passes: the library's time-outs are of one read each, so
+    a server that sends a byte now and then, in the headers too, holds them for ever."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+        self._lock = threading.Lock()
+        self._open: list[socket.socket] = []
+        self._late = False
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> _Watch:
+        seconds = self._deadline.timeout()
+        if seconds is not None:
+            self._timer = threading.Timer(seconds, self._end)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            for sock in self._open:
+                sock.close()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._late = True
+            for sock in self._open:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+    def add(self, sock: socket.socket) -> None:
+        """Watch a connection; of our own descriptor, since TLS takes the other one over."""
+        with self._lock:
+            if self._late:
+                sock.shutdown(socket.SHUT_RDWR)
+            self._open.append(sock.dup())
+
+    def http(self) -> urllib.request.HTTPHandler:
+        watch = self
+
+        class Connection(_WatchedConnection):
+            watched_by = watch
+
+        class Handler(urllib.request.HTTPHandler):
+            def http_open(self, req: urllib.request.Request) -> Any:
+                return self.do_open(Connection, req)
+
+        return Handler()
+
+    def https(self) -> urllib.request.HTTPSHandler:
+        watch = self
+
+        class Connection(http.client.HTTPSConnection, _WatchedConnection):
+            watched_by = watch
+
+        class Handler(urllib.request.HTTPSHandler):
+            def https_open(self, req: urllib.request.Request) -> Any:
+                return self.do_open(Connection, req)
+
+        return Handler()
+
+
+class _WatchedConnection(http.client.HTTPConnection):
+    """What connects before TLS begins: the last class before the library's own plain connection."""
+
+    watched_by: _Watch
+
+    def connect(self) -> None:
+        super().connect()
+        self.watched_by.add(self.sock)

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
+from harness.guest.connection import _Packets
 from harness.guest.protocol import Guest
 from harness.guest.ssh import SshGuest
 from harness.run.instance import make_ssh_keypair
@@ -260,6 +264,37 @@ def test_no_ssh_server_at_all() -> None:
                 deadline=Deadline(1),
             )
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_packet_that_claims_to_be_huge_is_not_read() -> None:
+    taken = 0
+
+    def serve() -> None:
+        nonlocal taken
+        with contextlib.suppress(OSError), listener.accept()[0] as connection:
+            connection.sendall(b"SSH-2.0-Huge\r\n" + struct.pack(">I", (2 << 30) - 4))
+            while taken < 512 << 20:
+                taken += connection.send(bytes(1 << 16))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        keys = make_ssh_keypair()
+        with pytest.raises(GuestNotReadyError):
+            SshGuest.connect(
+                "127.0.0.1",
+                listener.getsockname()[1],
+                client_key=keys.private,
+                host_key=keys.public,
+                deadline=Deadline(5),
+            )
+        thread.join(60)
+    assert taken < 32 << 20  # what the system's own buffers took
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(struct.pack(">I", (2 << 30) - 4) + bytes(64))
+        with pytest.raises(paramiko.SSHException, match="a packet of 2147483"):
+            _Packets(here).read_message()
 
 
 def test_a_guest_that_goes_away(tmp_path: Path) -> None:
