@@ -18,7 +18,6 @@ import hashlib
 import json
 import shutil
 import tomllib
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from harness.image.builders import Progress
 from harness.image.cache import Cache, check_owner
 from harness.image.catalog import Source
 from harness.image.contents import SECTOR, Os, has_gpt, system_on
+from harness.image.disks import checked_format
 from harness.package.download import check_url, download
 from harness.process import run
 
@@ -65,9 +65,6 @@ _ISO = (32769, b"CD001")
 """Where an ISO 9660 file system says that it is one; a UDF one has this, too."""
 _STARTS = (17 * 2048, b"\0CD001\1EL TORITO SPECIFICATION")
 _MEDIA = "media"
-_FORMATS = {"raw": "raw", "qcow2": "qcow2", "vpc": "vpc", "vhdx": "vhdx", "vmdk": "vmdk"}
-"""Formats of qemu-img that are taken; vpc is VHD."""
-_SUFFIXES = {".vhd": "vpc", ".vhdx": "vhdx", ".qcow2": "qcow2", ".vmdk": "vmdk", ".img": "raw", ".raw": "raw"}
 
 
 def new_source(name: str, os: Os) -> Source:
@@ -256,6 +253,10 @@ def is_medium(file: Path) -> bool:
 
 def _at(file: Path, offset: int, text: bytes) -> bool:
     try:
+        if file.exists() and not file.is_file():
+            raise UsageError(
+                f"{file} is a {'folder' if file.is_dir() else 'device'} and no file", hint="give a disk file"
+            )
         with file.open("rb") as stream:
             stream.seek(offset)
             return stream.read(len(text)) == text
@@ -333,32 +334,17 @@ def _digest(file: Path, deadline: Deadline) -> str:
 
 
 def _facts(file: Path, deadline: Deadline) -> dict[str, Any]:
-    """What qemu-img says of the file. Its format comes from the name where that says one: a raw disk's own first bytes
-    could make it look like a disk that names others."""
-    wanted = _SUFFIXES.get(file.suffix.lower())
-    argv = ["qemu-img", "info", "--output=json", *(["-f", wanted] if wanted else []), str(file.absolute())]
+    """What qemu-img says of the file, which is a whole disk in itself. Raises UsageError for all others."""
+    argv = ["qemu-img", "info", "--output=json", "-f", checked_format(file), str(file.absolute())]
     try:
         facts: dict[str, Any] = json.loads(run(argv, deadline=deadline).stdout)
     except CommandError as error:
         if error.returncode == 127:
             raise
         raise UsageError(f"{file} is no disk that can be read: {error.stderr.strip()[:200]}") from None
-    if facts.get("format") not in _FORMATS:
-        raise UsageError(f"{file} is a disk of the format {facts.get('format')}", hint="VHD, VHDX, VMDK, qcow2 or raw")
-    if _data_file(facts):
-        raise UsageError(f"{file} keeps its content in another file", hint="'qemu-img convert' makes it whole")
-    if facts.get("backing-filename"):
-        raise UsageError(f"{file} is an overlay and not a whole disk", hint="merge it with the disk it stands on")
     if int(facts["virtual-size"]) < 1 << 20:
         raise UsageError(f"{file} is too small to be the disk of a system")
     return facts
-
-
-def _data_file(facts: Mapping[str, Any]) -> bool:
-    """A qcow2 may name another file for its content, of whoever reads it."""
-    specific = facts.get("format-specific")
-    data = specific.get("data") if isinstance(specific, dict) else None
-    return isinstance(data, dict) and "data-file" in data
 
 
 def _needs_uefi(disk: Path, os: Os) -> bool:

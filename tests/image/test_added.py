@@ -9,12 +9,14 @@ import struct
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from harness.errors import UsageError
 from harness.image.contents import system_on
+from harness.image.disks import checked_format
 from tests.conftest import HANGS, SAMPLES, Ran, inventory, vmrole
 
 # A boot sector that sends a text to COM1: xor ax,ax; mov ds,ax; mov si,text; next: lodsb; test al,al; jz end;
@@ -98,6 +100,8 @@ def test_what_is_no_image(cache: Path, tmp_path: Path) -> None:
         (overlay, (), "is an overlay and not a whole disk"),
         (iso, (), "is no medium that a machine starts from"),
         (text, (), "is no disk that can be read"),
+        (tmp_path, (), "is a folder and no file"),
+        (Path("/dev/zero"), (), "is a device and no file"),
     ):
         done = within(cache, "images", "add", "windows-server", path, *more)
         assert done.code == 2 and what in done.stderr, done.stderr
@@ -106,6 +110,85 @@ def test_what_is_no_image(cache: Path, tmp_path: Path) -> None:
     assert done.code == 2 and "built from its recipe" in done.stderr
     done = within(cache, "run", SAMPLES / "msi", "--image", "windows-server", "--output", tmp_path / "out", "--json")
     assert done.code == 2 and "made from media of your own" in json.dumps(done.json), done.stderr
+
+
+SECRET = b"a secret of the host".ljust(2 << 20, b"\0")
+
+
+def descriptor(secret: Path, *, kind: str = "monolithicFlat", more: str = "") -> bytes:
+    text = f'# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\ncreateType="{kind}"\n{more}'
+    return (text + f'RW 4096 FLAT "{secret}" 0\n').encode()
+
+
+def sparse_vmdk(text: bytes, *, capacity: int) -> bytes:
+    header = struct.pack("<4sIIQQQQ", b"KDMV", 1, 3, capacity, 128, 1, 20)
+    return (header.ljust(512, b"\0") + text.ljust(20 * 512, b"\0")).ljust(2 << 20, b"\0")
+
+
+def differencing_vhd() -> bytes:
+    footer = (b"conectix" + bytes(52) + struct.pack(">I", 4)).ljust(512, b"\0")
+    return footer + bytes(2 << 20) + footer
+
+
+def data_file_qcow2(folder: Path, secret: Path) -> bytes:
+    path = folder / "made.qcow2"
+    options = f"data_file={secret},data_file_raw=on"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", options, path, "2M"], check=True)
+    secret.write_bytes(SECRET)
+    return path.read_bytes()
+
+
+def overlay_qcow2(folder: Path, backing: str) -> bytes:
+    path = folder / "made.qcow2"
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", backing, "-F", "raw", path, "2M"], check=True
+    )
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["own", ".disk"])
+@pytest.mark.parametrize(
+    "case",
+    ["flat", "device", "parts", "hidden extents", "parent", "old parts", "backing", "device backing", "json backing",
+     "data file", "differencing"],
+)  # fmt: skip
+def test_a_disk_that_names_other_files_is_refused(cache: Path, tmp_path: Path, case: str, suffix: str) -> None:
+    """None of those files is opened: the refusal is of what the disk's own first bytes say."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(SECRET)
+    json_name = f'json:{{"driver":"raw","file":{{"driver":"file","filename":"{secret}"}}}}'
+    parent = f'parentFileNameHint="{secret}"\n'
+    cases: dict[str, Callable[[], tuple[bytes, str]]] = {
+        "flat": lambda: (descriptor(secret), ".vmdk"),
+        "device": lambda: (descriptor(Path("/dev/sda"), kind="fullDevice"), ".vmdk"),
+        "parts": lambda: (sparse_vmdk(descriptor(secret, kind="twoGbMaxExtentSparse"), capacity=4096), ".vmdk"),
+        "hidden extents": lambda: (sparse_vmdk(descriptor(secret, kind="monolithicSparse"), capacity=0), ".vmdk"),
+        "parent": lambda: (
+            sparse_vmdk(descriptor(secret, kind="monolithicSparse", more=parent), capacity=4096),
+            ".vmdk",
+        ),
+        "old parts": lambda: (b"COWD".ljust(2 << 20, b"\0"), ".vmdk"),
+        "backing": lambda: (overlay_qcow2(tmp_path, str(secret)), ".qcow2"),
+        "device backing": lambda: (overlay_qcow2(tmp_path, "/dev/sda"), ".qcow2"),
+        "json backing": lambda: (overlay_qcow2(tmp_path, json_name), ".qcow2"),
+        "data file": lambda: (data_file_qcow2(tmp_path, secret), ".qcow2"),
+        "differencing": lambda: (differencing_vhd(), ".vhd"),
+    }
+    data, own = cases[case]()
+    path = tmp_path / f"disk{own if suffix == 'own' else suffix}"
+    path.write_bytes(data)
+    secret.unlink()  # what opens it fails in another way
+    with pytest.raises(UsageError, match=r"its content in (other files|another file)|is an overlay"):
+        checked_format(path)
+    if case == "flat":
+        done = within(cache, "images", "add", "windows-server", path)
+        assert done.code == 2 and "keeps its content in other files" in done.stderr
+        assert not list((cache / "images").glob("*")) and not list((cache / "building").glob("*"))
+
+
+@pytest.mark.parametrize("kind", ["vmdk", "vpc", "vhdx", "qcow2", "raw"])
+def test_the_format_of_a_whole_disk_is_seen(tmp_path: Path, kind: str) -> None:
+    assert checked_format(disk(tmp_path, kind=kind, suffix=".disk")) == kind
 
 
 def test_uefi_is_seen(cache: Path, tmp_path: Path) -> None:
