@@ -193,7 +193,9 @@ def test_new_makes_what_check_likes(tmp_path: Path, kind: str) -> None:
     assert made.code == 0
     for line in made.stdout.splitlines()[1:]:  # what it suggests works as it stands
         program, *arguments = shlex.split(line)
-        assert program == "vmrole" and vmrole(*arguments).code == 0, line
+        assert program == "vmrole"
+        if arguments[0] != "run":  # which needs a machine, and values that are none of "..."
+            assert vmrole(*arguments).code == 0, line
     (tmp_path / "Fresh.resextpkg").unlink()
     done = vmrole("check", folder, "--json")
     assert (done.code, done.json["findings"]) == (0, [])
