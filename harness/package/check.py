@@ -122,6 +122,9 @@ def _check_values(document: Document) -> None:
     """Values of the right type that cannot be meant."""
     for node in document.root.walk():
         name = node.key.lower() if isinstance(node.key, str) else ""
+        if isinstance(node.value, str) and "\0" in node.value:
+            what = "there is a NUL character in the text: what is behind it is lost"
+            document.report("nul-character", what, node, hint="remove \\u0000")
         if name in _LIMITS and _is_negative(node.value):
             what = f"{node.key} is negative: nothing can run with it"
             document.report("limit-negative", what, node, hint="leave it out to set no limit")

@@ -42,6 +42,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "identifier-blank": ("warning", "an identifier with a blank in it"),
     "identifier-format": ("warning", "an identifier that is no GUID"),
     "limit-negative": ("error", "a negative time-out, or a negative limit of the output that is kept"),
+    "nul-character": ("error", "a text with a NUL character; no command or path can have one"),
     "order-negative": ("warning", "a negative DeploymentOrder; the script comes before those without one"),
     "feature-empty": ("error", "a role or feature without a name"),
     "payload-unknown-id": ("warning", "a script refers to an application payload that is not declared"),
@@ -55,7 +56,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "parameter-case": ("warning", "[Param.x] is used, X is declared: names are case-sensitive"),
     "parameter-unused": ("info", "a declared parameter that is used nowhere"),
     "parameter-unresolved": ("warning", "a step for another operating system has a parameter without a value"),
-    "secret-in-plain-text": ("warning", "a password is written in the document"),
+    "secret-in-plain-text": ("warning", "a password is written in the document or in a command"),
     # definitions, configurations and views (harness.package.definition, harness.package.resolve)
     "nested-json": ("error", "a string that has to hold a JSON object holds none"),
     "nested-json-bare": ("warning", "[Param.X] without quotes inside JSON in a string; it is read as a string"),
@@ -132,7 +133,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "content-types-missing": ("info", "the package has no [Content_Types].xml"),
     # what is planned (harness.plan)
     "command-empty": ("warning", "a Linux command without a single argument; starting it fails"),
-    "command-shell-syntax": ("info", "a Linux command with |, > or && outside a shell, where they are plain arguments"),
+    "command-shell-syntax": (
+        "warning",
+        "a Linux command with |, > or && outside a shell, where they are plain arguments",
+    ),
     "command-quote": ("warning", "a Linux command with a quote that is never closed"),
     "script-type": ("warning", "a script type that is never run"),
 }

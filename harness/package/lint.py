@@ -16,6 +16,7 @@ from harness.package.findings import Finding, Findings
 from harness.package.jsontree import Document, Node
 from harness.package.names import composed, folded
 from harness.package.patterns import Check, Stream, looks_like_path, make_check, reboot_codes
+from harness.package.plain_passwords import report_passwords
 from harness.package.substitution import placeholders, substitute
 from harness.wincmd import LONGEST, is_cmd, long_line
 
@@ -32,12 +33,23 @@ _CODES: Final = (*range(1, 300), 1602, 1603, 1618, 1641, 3010, 3011, 9009, 65535
 _LISTS: Final = ("ProvisioningScripts", "ScriptCommands", "SQLScriptCommands")
 _REGEX_MARKS: Final = re.compile(r"[*?|^$\[\]{}]|\.\+|\\[dsw.]")
 _RELATIVE_FILE: Final = re.compile(
-    r"(?<![^\s\"'&(])\.[\\/]((?:[\w .-]+[\\/])*[\w .-]+?\.(?:ps1|cmd|bat|vbs|js|msi|exe))(?![\w.])", re.IGNORECASE
-)
-#: `-SAPassword hunter2`, `/pwd:"x"`: a literal behind an option that is called a password.
-_PASSWORD_OPTION: Final = re.compile(
-    r"(?<![\w-])[-/]\w*?(?:password|passwd|pwd)(?:\s+|[:=]\s*)(?:\"([^\"]+)\"|'([^']+)'|([^\s\"'$%(<\[/-][^\s\"']*))",
+    r"(?<![^\s\"'&(;|])\.[\\/]"
+    r"((?:(?:(?! \.{1,2}[\\/])[\w .-])+[\\/])*[\w .-]+?\.(?:ps1|cmd|bat|vbs|js|msi|exe))(?![\w.])",
     re.IGNORECASE,
+)
+#: What stands before the name of a file that the command makes, or asks for, or removes.
+_NOT_WANTED: Final = re.compile(
+    r"(?:>{1,2}\s*|[-/](?:outfile|out|output|o|destination|dest)(?:[:=]|\s+)|\bexist\s+)[\"']?$"
+    r"|\b(?:copy|xcopy|move|ren|rename|mklink|(?:copy|move|rename)-item)\s+(?:[-/]\w+\s+)*[^-/\s&|;][^\s&|;]*\s[^&|;\n]*$"
+    r"|\b(?:bitsadmin|certutil|new-item|(?:set|add)-content|out-file|tee-object|test-path|del|erase|remove-item|rm"
+    r"|downloadfile)\b[^&|;\n]*$"
+    r"|io\.file\]::\w+\s*\([^&|;\n]*$",
+    re.IGNORECASE,
+)
+#: Commands behind which there may be any file.
+_UNPACKS: Final = re.compile(
+    r"(?i)\b(?:expand-archive|expand|extrac32|tar|7z\w*|unzip|git|robocopy|xcopy|start-bitstransfer|save-\w+)\b"
+    r"|extracttodirectory|[-/]extract"
 )
 #: Seconds that a document's patterns may take together; what is left of a hostile one is not looked at.
 _PATTERN_SECONDS: Final = 5.0
@@ -214,6 +226,9 @@ def _command(node: Node, document: Document, files: set[str]) -> None:
         what = f"line {number} of the batch text is longer than the {LONGEST:,} characters that cmd.exe takes"
         document.report("command-too-long", what, block, hint="put it into a script of the payload")
     rest = program.get("Parameters") if program is not None else None
+    for text_of in (rest, block):
+        if text_of is not None and isinstance(text_of.value, str):
+            report_passwords(text_of, document)
     if executable is None or rest is None or not isinstance(executable.value, str) or not isinstance(rest.value, str):
         return
     name = re.split(r"[\\/]", executable.value.strip().lower())[-1].removesuffix(".exe")
@@ -223,12 +238,6 @@ def _command(node: Node, document: Document, files: set[str]) -> None:
     if name == "cmd" and re.search(r"(?i)/[ck]\s+'", rest.value):
         what = "cmd.exe knows no single quotes: it looks for a program whose name starts with one"
         document.report("command-single-quotes", what, rest, hint='write \\"...\\"')
-    for match in _PASSWORD_OPTION.finditer(rest.value):
-        word = next(filter(None, match.groups()), "")
-        if not placeholders(match.group()) and not re.match(r"[$%(]|(?i:\*|true|false|none|null)$", word):
-            what = "a password is written in the command line"
-            document.report("secret-in-plain-text", what, rest, hint="declare a Credential or SecureString parameter")
-            break
     if files:
         _files(node, rest, document, files)
 
@@ -248,11 +257,17 @@ def _files(node: Node, rest: Node, document: Document, files: set[str]) -> None:
         folder = [part for part in re.split(r"[\\/]+", folded(path)) if part not in ("", ".")]
         if "/".join(folder) in files:  # a payload that is a file; its neighbours are in its folder
             folder.pop()
-        for match in _RELATIVE_FILE.finditer(composed(rest.value)):
+        told: set[str] = set()
+        text = composed(rest.value)
+        for match in _RELATIVE_FILE.finditer(text):
             parts = [part for part in re.split(r"[\\/]+", folded(match[1])) if part != "."]
+            name, before = "/".join((*folder, *parts)), text[: match.start()]
             # a program without a suffix, and a later argument that has one
             several = re.search(r" [-/]", match[1]) is not None
-            if not several and "/".join((*folder, *parts)) not in files:
+            if several or name in files or name in told or parts[-1] in folded(before):
+                continue  # a name that was there before is that of a download or a copy
+            if not _NOT_WANTED.search(before) and not _UNPACKS.search(before):
+                told.add(name)
                 what = f"the payload {path[:60]!r} has no {match[1][:60]!r}, which the command names"
                 document.report("command-file-missing", what, rest, hint="is it misspelt, or not packed?")
 

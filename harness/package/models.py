@@ -17,6 +17,8 @@ from pydantic_core import PydanticCustomError
 
 _PLACEHOLDER: Final = re.compile(r"(?i:\[param\.)[^\]\[]+\]")
 
+#: Numbers of the format are 32-bit ones of .NET [INFER]; no time-out, count or port needs more.
+LARGEST: Final = 2**31 - 1
 BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -42,19 +44,22 @@ def _flag(value: Any) -> Any:
     return value
 
 
-def _number(value: Any) -> Any:
+def _number(value: Any, largest: int = LARGEST) -> Any:
     if isinstance(value, str):
         text = value.strip()
-        if re.fullmatch(r"[-+]?[0-9]{1,18}", text):
-            return int(text)
         if not text:
             return None
-        if not _PLACEHOLDER.search(value):
-            raise PydanticCustomError("integer", "{value} is not a whole number", {"value": repr(value[:60])})
-    elif isinstance(value, float) and value.is_integer() and abs(value) < 1e18:
-        return int(value)
+        if not re.fullmatch(r"[-+]?[0-9]{1,4000}", text):
+            if not _PLACEHOLDER.search(value):
+                raise PydanticCustomError("integer", "{value} is not a whole number", {"value": repr(value[:60])})
+            return value
+        value = int(text)
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
     elif isinstance(value, bool) or not isinstance(value, int | None):
         raise PydanticCustomError("integer", "this is not a whole number")
+    if value is not None and abs(value) > largest:
+        raise PydanticCustomError("integer", f"this number is out of range: {largest} is the largest")
     return value
 
 
@@ -66,6 +71,8 @@ def _sequence(value: Any) -> Any:
 Text = Annotated[str | None, BeforeValidator(_text)]
 Flag = Annotated[bool | str | None, BeforeValidator(_flag)]
 Number = Annotated[int | str | None, BeforeValidator(_number)]
+#: A limit that the portal alone compares with.
+LongNumber = Annotated[int | str | None, BeforeValidator(lambda value: _number(value, 2**63 - 1))]
 T = TypeVar("T")
 Many = Annotated[tuple[T, ...], BeforeValidator(_sequence)]
 Texts = Many[Annotated[str, BeforeValidator(_text)]]

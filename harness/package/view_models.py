@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from harness.package.models import Flag, Many, Model, Number, Text, Texts
+from harness.package.models import Flag, LongNumber, Many, Model, Text, Texts
 
 
 def _shown(value: Any) -> str:
@@ -55,10 +55,10 @@ class Validation(Model):
     """Rules for one value."""
 
     required: Flag = Field(default=None, alias="Required")
-    min_length: Number = Field(default=None, alias="MinLength")
-    max_length: Number = Field(default=None, alias="MaxLength")
-    min_range: Number = Field(default=None, alias="MinRange")
-    max_range: Number = Field(default=None, alias="MaxRange")
+    min_length: LongNumber = Field(default=None, alias="MinLength")
+    max_length: LongNumber = Field(default=None, alias="MaxLength")
+    min_range: LongNumber = Field(default=None, alias="MinRange")
+    max_range: LongNumber = Field(default=None, alias="MaxRange")
     reg_exp: Text = Field(default=None, alias="RegExp")
     reg_ex: Text = Field(default=None, alias="RegEx")
     messages: Messages | None = Field(default=None, alias="Messages")

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 from harness.package.findings import Findings
 from harness.package.names import composed
+from harness.package.plain_passwords import has_password
+from harness.package.substitution import substitute
 from harness.plan.step import Event, Step
 
 if TYPE_CHECKING:
@@ -41,7 +43,16 @@ _PAYLOAD_FILE: Final = re.compile(
     rf"(?<![\w./-])(?:\$\{{?{PAYLOAD_VARIABLE}\b\}}?|{PAYLOAD_FOLDER})(?:\\?\")?/"
     r"([\w.@%+=,~/-]++)(?![*?\[\]{}()$`\\])"
 )
-_SHELL_WORDS: Final = frozenset({"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"})
+#: What only a shell understands, as a word of its own.
+_OPERATOR: Final = re.compile(r"(?<!\S)(?:&&|\|\||[|;&<]|<<<?|[0-9&]?>{1,2}(?!=)\S*)(?!\S)")
+#: And inside of a word.
+_SYNTAX: Final = re.compile(r"(?<=\S);(?=\s|$)|(?<=\w)(?:&&|\|\|)(?=[\w/])|\$\(|`|\$\{?[A-Za-z_]\w*\}?")
+_QUOTED: Final = re.compile(r"\\.|'[^']*(?:'|$)|\"(?:\\.|[^\"\\])*(?:\"|$)", re.DOTALL)
+_SHELLS: Final = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
+#: Commands of shells of which there is no program.
+_BUILTINS: Final = frozenset(
+    {"cd", "export", "source", ".", "alias", "set", "unset", "ulimit", "umask", "exit", "eval"}
+)
 
 
 def split_command(command: str) -> tuple[str, ...]:
@@ -144,7 +155,15 @@ def command_findings(package: Package) -> Findings:
     findings = Findings()
     names = _payload_names(package)
     for index, command in enumerate(package.extension.linux.run_once_commands):
-        _look(command, split_command(command), f"{SOURCE}/{index}", package, names, findings)
+        source = f"{SOURCE}/{index}"
+        _look(command, split_command(command), source, package, names, findings)
+        if has_password(command):
+            node = package.document.find(source) or package.document.root
+            findings.add(
+                "secret-in-plain-text", "a password is written in the command",
+                hint="declare a Credential or SecureString parameter",
+                file=package.document.file, pointer=source, line=node.line, column=node.column,
+            )  # fmt: skip
     return findings
 
 
@@ -166,11 +185,28 @@ def _look(
         what = f"the payload has no {name[:60]!r}, which the command names"
         hint = "is it misspelt, or not packed?"
         findings.add("command-file-missing", what, hint=hint, line=line, column=column, **place)
-    shell = next((word for word in argv if word in _SHELL_WORDS or re.fullmatch(r"[0-9]?>{1,2}\S+", word)), None)
-    if shell is not None and argv[0].rpartition("/")[2] not in ("sh", "bash", "dash"):
-        what = f"{shell[:20]} is passed to {argv[0][:60]} as an argument: no shell reads this command"
-        hint = '/bin/sh -c "..." runs a shell'
+    what = _shell_syntax(command, argv)
+    if what:
+        hint = "write /bin/sh -c '...', which is a shell, or a command for each"
         findings.add("command-shell-syntax", what, hint=hint, line=line, column=column, **place)
+
+
+def _shell_syntax(command: str, argv: tuple[str, ...]) -> str:
+    """What a command has that only a shell understands, as a sentence; "" for nothing."""
+    if not argv:
+        return ""
+    bare = _QUOTED.sub(lambda match: "_" * len(match.group()), command)
+    program = argv[0].rpartition("/")[2]
+    found = _OPERATOR.search(bare)
+    if found is None and (program not in _SHELLS or "-c" not in argv):
+        found = _SYNTAX.search(substitute(bare, {}).text)
+    if found is not None and not (found.group() == ";" and program == "find"):
+        return f"{found.group()[:20]} is passed to {argv[0][:60]} as an argument: no shell reads this command"
+    if argv[0] in _BUILTINS:
+        return f"{argv[0]} is a command of the shell: there is no such program, and no shell reads this command"
+    if re.match(r"[A-Za-z_]\w*=", argv[0]):
+        return f"{argv[0].partition('=')[0][:60]}= sets a variable in a shell only: no shell reads this command"
+    return ""
 
 
 def _payload_names(package: Package) -> list[str]:

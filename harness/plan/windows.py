@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.package.models import LARGEST
 from harness.package.patterns import Defaults, FailurePolicy, failure_policy
 from harness.plan import guestpaths, products
 from harness.plan.names import kebab, powershell_word, short
@@ -343,7 +344,9 @@ class _Maker:
         """A whole number that may come from a parameter; None when it is none."""
         if isinstance(value, str):
             text = self.parameters.fill(value).text.strip()
-            return int(text) if re.fullmatch(r"[-+]?[0-9]{1,18}", text) else None
+            if not re.fullmatch(r"[-+]?[0-9]{1,4000}", text):
+                return None
+            value = max(-LARGEST, min(LARGEST, int(text)))
         return value
 
     def seconds(self, value: int | str | None) -> float | None:

@@ -84,6 +84,13 @@ def test_what_is_right(tmp_path: Path, members: dict[str, Any]) -> None:
     [
         ({"TimeoutInSeconds": -1}, {("error", "limit-negative")}),
         ({"TimeoutInSeconds": " -30 "}, {("error", "limit-negative")}),
+        ({"TimeoutInSeconds": 10**400}, {("error", "bad-value")}),
+        ({"TimeoutInSeconds": "3" * 30}, {("error", "bad-value")}),
+        ({"TimeoutInSeconds": 1.5}, {("error", "bad-value")}),
+        ({"TimeoutInSeconds": 1e300}, {("error", "bad-value")}),
+        ({"TimeoutInSeconds": float("inf")}, {("error", "bad-value"), ("warning", "json-literal")}),
+        ({"MaxOutputSize": 2**31}, {("error", "bad-value")}),
+        ({"DeploymentOrder": -(2**40)}, {("error", "bad-value"), ("warning", "order-negative")}),
         ({"MaxOutputSize": "-4096"}, {("error", "limit-negative")}),
         ({"DeploymentOrder": "-1"}, {("warning", "order-negative")}),
         ({"TimeoutInSeconds": "0", "MaxOutputSize": -0, "DeploymentOrder": "-0"}, set()),
@@ -163,7 +170,68 @@ def test_files_that_a_command_names(tmp_path: Path) -> None:
     assert found("-Command .\\deploy one.ps1 -X 1 ; .\\sub\\TWO.cmd") == []
     assert "no two.cmd" in "".join(found(".\\two.cmd")).replace("'", "")
     assert found(".\\tool -File two.cmd") == []
+    assert found("/c copy .\\sub\\two.cmd .\\three.cmd & .\\three.cmd") == []
+    assert found("/c copy .\\gone.cmd .\\three.cmd") == [
+        "the payload 'Scripts' has no 'gone.cmd', which the command names"
+    ]
+    assert found('-Command "Invoke-WebRequest http://example.org/x -OutFile .\\got.exe; .\\got.exe /s"') == []
+    assert found('-Command "curl.exe http://example.org/got.exe -O; .\\got.exe /s"') == []
+    assert found('-Command "Expand-Archive a.zip -Dest .; .\\setup.exe"') == []
+    assert found("/c echo rem > .\\new.cmd & call .\\new.cmd") == []
+    assert found("/c if exist .\\old.exe del .\\old.exe") == []
+    assert len(found("/c .\\none.exe & .\\none.exe")) == 1
     assert found(".\\two.cmd", WorkingDirectory="c:\\x") == []
+
+
+SHOWN = [
+    '.\\a.ps1 -ConnectionString "Server=x;User Id=sa;Password=Sw0rd;"',
+    "-Command \"ConvertTo-SecureString 'Sw0rd!' -AsPlainText -Force\"",
+    "-Command ConvertTo-SecureString -String Sw0rd -AsPlainText -Force",
+    "/c net user svc Sw0rd! /add",
+    "/c schtasks /create /tn x /ru corp\\svc /rp Sw0rd /sc onstart",
+    "/c sc config svc obj= .\\svc password= Sw0rd",
+    ".\\a.ps1 -Token abcdef01",
+    "/i x.msi DB_PASSWORD=Sw0rd",
+    "/c cmdkey /add:host /user:me /pass:Sw0rd",
+    "/c curl -u me:Sw0rd https://example.org/x",
+]
+HIDDEN = [
+    '.\\a.ps1 -ConnectionString "Server=x;Password=[Param.Word];"',
+    '.\\a.ps1 -ConnectionString "Server=x;Integrated Security=SSPI;Password=;"',
+    "-Command ConvertTo-SecureString $env:WORD -AsPlainText -Force",
+    "/c net user svc /add & net user svc * & net user administrator /active:yes",
+    "/c schtasks /create /tn x /ru SYSTEM /rp %WORD%",
+    '/c sc config svc obj= LocalSystem password= ""',
+    ".\\a.ps1 -Token $token -TokenLifetime 5 -PasswordNeverExpires $true",
+    '-Command "$token = Get-Token; Connect $token"',
+    "-Command [Reflection.Assembly]::Load('x, PublicKeyToken=b77a5c561934e089')",
+    '/c for /f "tokens=2 delims==" %i in (x) do y',
+]
+
+
+@pytest.mark.parametrize("run", SHOWN)
+def test_passwords_in_commands(tmp_path: Path, run: str) -> None:
+    assert codes(tmp_path, run=run) == {"secret-in-plain-text"}
+
+
+@pytest.mark.parametrize("run", HIDDEN)
+def test_what_is_no_password(tmp_path: Path, run: str) -> None:
+    assert codes(tmp_path, run=run) == set()
+
+
+def test_passwords_in_linux_commands_and_batch_texts(tmp_path: Path) -> None:
+    block = {"ExecutableAndParams": None, "ScriptBlock": "net user svc Sw0rd /add"}
+    assert codes(tmp_path, **block) == {"secret-in-plain-text"}
+    commands = ("/bin/sh -c 'echo root:Sw0rd | chpasswd'", "/bin/sh -c 'echo \"root:[Param.Word]\" | chpasswd'")
+    path = write(tmp_path, with_profile(*commands, parameters=(("Word", "SecureString"),)))
+    found, documents, masker = examine(path)
+    assert [(f.code, f.pointer[-1]) for f in found] == [("secret-in-plain-text", "0")]
+    assert "Sw0rd" not in "\n".join(line for f in found for line in _shown(f, documents[f.file], masker))
+
+
+def test_a_text_ends_at_no_nul_character_unseen(tmp_path: Path) -> None:
+    found = read_package(write(tmp_path, with_profile("/bin/echo a\0b", "/bin/true"))).findings
+    assert [(f.severity, f.code, f.pointer[-1]) for f in found] == [("error", "nul-character", "0")]
 
 
 def test_tags(tmp_path: Path) -> None:

@@ -116,13 +116,24 @@ def test_a_command_without_tokens_ends_as_with_the_real_agent(tmp_path: Path) ->
     [
         ("/bin/echo a | cat", "command-shell-syntax"),
         ("/bin/echo a >/tmp/x", "command-shell-syntax"),
+        ("apt-get install a && systemctl start b", "command-shell-syntax"),
+        ("apt-get install a; systemctl start b", "command-shell-syntax"),
+        ("/bin/sh -c 'true' && reboot", "command-shell-syntax"),
+        ("/bin/sh $VMROLE_PAYLOAD/a.sh", "command-shell-syntax"),
+        ("/bin/echo $(hostname)", "command-shell-syntax"),
+        ("cd /tmp", "command-shell-syntax"),
+        ("DEBIAN_FRONTEND=noninteractive apt-get install a", "command-shell-syntax"),
+        ("/usr/bin/find / -name x -exec rm {} \\;", None),
+        ("/usr/bin/awk '{print $1; exit}' /x", None),
+        ("/bin/sed s/x$/y/ /x", None),
+        ("/bin/sh -c 'a=1; echo $a && echo `id` > /x'", None),
         ("/bin/echo 'a", "command-quote"),
         ("/bin/sh -c 'echo a | cat'", None),
         (r"/bin/echo \"", None),
     ],
 )
 def test_findings_about_commands(tmp_path: Path, command: str, code: str | None) -> None:
-    findings = plan_of(tmp_path, command).findings
+    findings = [one for one in plan_of(tmp_path, command).findings if one.code != "command-file-missing"]
     assert [finding.code for finding in findings] == ([code] if code else [])
     assert all(finding.line == 1 and finding.pointer for finding in findings)
 

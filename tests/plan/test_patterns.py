@@ -85,7 +85,6 @@ def policy(defaults: Defaults = "recorded", **members: Any) -> FailurePolicy:
         ("^\\d$", "٣", True),
         ("^\\s$", "\u2028", True),
         ("^\\s$", "\u001c", False),
-        ("x\\b", "x\u200d", False),
         ("\\p{IsGreek}", "\u03b1", True),
         ("[a-z-[aeiou-[e]]]", "e", True),
         ("^[^\\W\\d_]+$", "abc", True),
