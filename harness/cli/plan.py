@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harness.plan import OS, Event, Plan, Step
 
 _MOST_ERRORS = 10
+_TOLD = ("unknown-field", "definition-not-here")
+"""Warnings that say why a plan is not the one that was meant, or will not be carried out."""
 
 
 @click.command()
@@ -42,9 +44,13 @@ def command(path: Path, as_json: bool, **options: Any) -> None:
     plan = make_plan_of(subject, **chosen)
     for warning in (*subject.warnings, *changed_values(subject.package, subject.values, plan)):
         click.echo(f"vmrole: {masker.text(warning)}", err=True)
-    errors = [f for f in (*subject.findings, *subject.package.findings, *plan.findings) if f.severity == "error"]
-    for error in errors[:_MOST_ERRORS]:
-        click.echo(f"vmrole: {one_line(masker.text(f'{place_of(error)}: error: {error.sentence}'))}", err=True)
+    findings = (*subject.findings, *subject.package.findings, *plan.findings)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    told = [finding for finding in findings if finding.code in _TOLD]
+    for one in (*errors[:_MOST_ERRORS], *told[:_MOST_ERRORS]):
+        hint = f" ({one.hint})" if one.code in _TOLD and one.hint else ""
+        text = f"{place_of(one)}: {one.severity}: {one.sentence}{hint}"
+        click.echo(f"vmrole: {one_line(masker.text(text))}", err=True)
     if len(errors) > _MOST_ERRORS:
         click.echo(f"vmrole: there are {len(errors)} errors; 'vmrole check' shows all", err=True)
     if as_json:

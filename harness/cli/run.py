@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from harness.run.request import MachineRequest, RunRequest
 
 
+_REFUSED = ("value-rule", "reference-mismatch", "definition-not-here", "definition-lun")
+"""Findings about a definition with which no machine is made of it."""
+
+
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @subject_options
@@ -169,12 +173,14 @@ def how_again(path: Path, subject: Subject, machine: MachineRequest, options: Ma
 
 def require_use(subject: Subject) -> None:
     """Raises UsageError or PackageError when the platform would not have made a machine of this definition so."""
-    for finding in subject.findings:
-        if finding.code == "value-rule":
-            hint = finding.hint or "the view definition says what is allowed"
-            raise UsageError(f"{place_of(finding)}: {finding.sentence}", hint=hint)
-        if finding.code == "reference-mismatch":
-            raise PackageError(f"{place_of(finding)}: {finding.sentence}", hint=finding.hint)
+    refused = [finding for finding in subject.findings if finding.code in _REFUSED]
+    if not refused:
+        return
+    kind = UsageError if any(finding.code != "reference-mismatch" for finding in refused) else PackageError
+    hint = refused[0].hint
+    if refused[0].code == "value-rule":
+        hint = hint or "the view definition says what is allowed"
+    raise kind("; ".join(f"{place_of(finding)}: {finding.sentence}" for finding in refused), hint=hint)
 
 
 def created_twice(events: Sequence[str]) -> list[str]:

@@ -12,13 +12,14 @@ from typing import Final
 
 from harness.errors import PackageError
 from harness.package.check import PARAMETER_TYPES, VERSION, check_schema_version, declared_parameters
+from harness.package.check_machine import check_machine
 from harness.package.credentials import few_enough, is_credential, is_password, password
 from harness.package.definition_models import ResourceDefinition
 from harness.package.jsontree import Document, Node
 from harness.package.nested import Nested, read_nested
 from harness.package.rules import Patience, broken_rule, pattern_problem
 from harness.package.sizes import SIZES, size_of
-from harness.package.substitution import placeholders
+from harness.package.substitution import placeholders, substitute
 from harness.package.validate import compare, validate
 from harness.package.view_models import ViewDefinition, ViewParameter
 
@@ -32,7 +33,6 @@ TYPE_NAMES: Final = frozenset(
 VIEW_TYPES: Final = PARAMETER_TYPES | {
     *("osvirtualharddisk", "datavirtualharddisk", "network", "vmsize", "ostimezone", "computernamepattern", "option"),
 }
-MOST_CHARACTERS: Final = 15  # of a computer name [GUIDE; NetBIOS]
 
 
 def build_definition(document: Document) -> ResourceDefinition:
@@ -55,6 +55,7 @@ def build_definition(document: Document) -> ResourceDefinition:
     _check_references(definition, document)
     _check_parameters(definition, document)
     _check_machine(definition, document)
+    check_machine(document, lambda text: None if placeholders(text) else substitute(text, {}).text)
     for secret, place in _secret_nodes(document):
         what = f"the password of {secret.key} is written in the document"
         document.report("secret-in-plain-text", what, place, hint="declare a Credential or SecureString parameter")
@@ -177,21 +178,10 @@ def _check_machine(definition: ResourceDefinition, document: Document) -> None:
         if windows is not None and windows.workgroup_name and windows.domain_join is not None:
             what = "there are a workgroup and a domain to join"
             document.report("definition-profiles", what, at("/OperatingSystemProfile/WindowsOperatingSystemProfile"))
-        pattern = system.computer_name_pattern
-        if pattern and not placeholders(pattern) and len(pattern) > MOST_CHARACTERS:
-            what = f"the pattern has {len(pattern)} characters, computer names have at most {MOST_CHARACTERS}"
-            document.report("computer-name", what, at("/OperatingSystemProfile/ComputerNamePattern"))
         zone = system.time_zone
         if zone and not placeholders(zone) and not is_utc(zone):
             what = f"the definition sets the time zone {zone[:60]!r}; the machine stays on UTC"
             document.report("timezone-kept-utc", what, at("/OperatingSystemProfile/TimeZone"))
-    luns: set[int] = set()
-    for index, disk in enumerate(settings.storage_profile.data_virtual_hard_disks if settings.storage_profile else ()):
-        if isinstance(disk.lun, int):
-            if disk.lun in luns:
-                what = f"two data disks have the logical unit number {disk.lun}"
-                document.report("definition-lun", what, at(f"/StorageProfile/DataVirtualHardDisks/{index}/Lun"))
-            luns.add(disk.lun)
     _check_scale(definition, at("/ScaleOutSettings"), document)
     for i, adapter in enumerate(settings.network_profile.network_adapters if settings.network_profile else ()):
         for j, address in enumerate(adapter.ip_addresses):

@@ -13,6 +13,9 @@ from harness.package.jsontree import Node
 #: Different passwords that one document may have in plain text: every spelling of each is looked for everywhere.
 MOST_SECRETS: Final = 500
 
+#: What bcrypt looks at of a password; the rest would not count.
+MAX_PASSWORD_BYTES: Final = 72
+
 #: ScriptCredential, SQLDeploymentCredential, SQLServiceCredential... [DOC dn249753, dn249740, dn249754], and a
 #: definition's AdminCredential and DomainJoinCredentials [DOC dn249737].
 _CREDENTIAL: Final = re.compile(r"(?i)(?:script|sql\w*|admin)credential|domainjoincredentials")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError
 from harness.masking import Masker
 from harness.package.check_definition import fields, is_utc, nested_values, secrets_of
+from harness.package.check_machine import check_machine
 from harness.package.findings import Finding, Findings
 from harness.package.jsontree import Document, Node
 from harness.package.machine_settings import MachineSettings, machine_settings
@@ -67,6 +68,7 @@ def resolve_definition(definition: Definition, extension: Package | None, given:
     scratch.root = _moved(definition.document.root, scratch, None)
     values = _definition_values(definition, given, scratch)
     _apply_rules(definition, values, given, scratch)
+    check_machine(scratch, lambda text: None if (filled := values.fill(text)).unresolved else filled.text)
     machine, unresolved = machine_settings(definition.definition.intrinsic, values)
     if machine.time_zone and not is_utc(machine.time_zone):
         node = scratch.find("/IntrinsicSettings/OperatingSystemProfile/TimeZone") or scratch.root

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import secrets
 import string
@@ -13,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import UsageError
 from harness.machine.protocol import Nic
+from harness.package.computer_names import check_computer_name as check_computer_name
+from harness.package.computer_names import computer_name as computer_name
+from harness.package.credentials import MAX_PASSWORD_BYTES
 
 if TYPE_CHECKING:
     from harness.run.certificates import Certificate
@@ -22,12 +24,6 @@ LOCALE = "en_US.UTF-8"
 MAX_LOCAL_RESOURCE_MB = 65_536
 _DEFAULT_LOCAL_RESOURCE_MB = 100
 _MAX_LOCAL_RESOURCE_NAME = 64
-_MAX_COMPUTER_NAME = 15
-"""NetBIOS; a Windows guest cuts longer names, so a longer one would not be the name that was asked for."""
-_RANDOM_PART = 6
-_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?")
-_MAX_PASSWORD_BYTES = 72
-"""What bcrypt looks at; the rest would not count."""
 _BCRYPT_ROUNDS = 6
 """Checked in an emulated guest at every log-on, and only ever stored in a disk that is thrown away."""
 
@@ -115,57 +111,6 @@ def encode(value: str) -> str:
     )
 
 
-def computer_name(pattern: str, instance: int, rng: random.Random) -> str:
-    """The name of machine number ``instance`` after ``pattern``.
-
-    A run of ``#`` is the number, filled with zeros to the length of the run; ``*`` is a random part of up to six
-    characters, fewer where 15 characters in all leave no room. Raises UsageError when no valid name comes out.
-    """
-    runs = re.findall(r"#+", pattern)
-    if len(runs) > 1 or pattern.count("*") > 1:
-        raise UsageError(
-            f"the computer name pattern {pattern!r} has more than one {'run of #' if len(runs) > 1 else '*'}",
-            hint="e.g. WEB-## or APP-*",
-        )
-    name = pattern
-    if runs:
-        number = str(instance).zfill(len(runs[0]))
-        if len(number) > len(runs[0]):
-            raise UsageError(
-                f"the computer name pattern {pattern!r} has no room for instance {instance}",
-                hint=f"write {'#' * len(number)} in place of {runs[0]}",
-            )
-        name = name.replace(runs[0], number)
-    if "*" in name:
-        room = min(_RANDOM_PART, _MAX_COMPUTER_NAME - len(name) + 1)
-        if room < 3:
-            raise UsageError(
-                f"the computer name pattern {pattern!r} leaves no room for a random part",
-                hint=f"a computer name has at most {_MAX_COMPUTER_NAME} characters, three of them for *",
-            )
-        # The first one is a letter: a name of digits alone is not valid.
-        part = rng.choice(string.ascii_uppercase) + "".join(
-            rng.choice(string.ascii_uppercase + string.digits) for _ in range(room - 1)
-        )
-        name = name.replace("*", part)
-    check_computer_name(name)
-    return name
-
-
-def check_computer_name(name: str) -> None:
-    """Raise UsageError unless ``name`` is a host name that Windows and Linux take, of at most 15 characters."""
-    if len(name) > _MAX_COMPUTER_NAME:
-        raise UsageError(
-            f"the computer name {name[:80]!r} has {len(name)} characters, {_MAX_COMPUTER_NAME} are allowed",
-            hint="use a shorter --computer-name",
-        )
-    if not _HOST_NAME.fullmatch(name) or name.isdigit():
-        raise UsageError(
-            f"{name!r} is not a valid computer name",
-            hint="letters, digits and - (not first or last), and not digits alone",
-        )
-
-
 def parse_local_resource(text: str) -> LocalResource:
     """``NAME[=MB][:keep]``, 100 MB where no size is given; with ``:keep`` a recycle does not empty it. Raises
     UsageError."""
@@ -239,9 +184,9 @@ def hash_password(password: str) -> str:
     data = password.encode("utf-8", "surrogateescape")
     if not data:
         raise UsageError("the administrator password is empty", hint="leave it out for a random one")
-    if len(data) > _MAX_PASSWORD_BYTES:
+    if len(data) > MAX_PASSWORD_BYTES:
         raise UsageError(
-            f"the administrator password has {len(data)} bytes, {_MAX_PASSWORD_BYTES} are allowed",
+            f"the administrator password has {len(data)} bytes, {MAX_PASSWORD_BYTES} are allowed",
             hint="use a shorter one",
         )
     if not all(c.isprintable() or 0xDC80 <= ord(c) <= 0xDCFF for c in password):

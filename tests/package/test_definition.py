@@ -43,7 +43,8 @@ def test_published_definitions_have_no_findings() -> None:
     for path in folders:
         read = read_definition(path)
         assert isinstance(read_any(path), Definition)
-        assert codes(read) <= {"parameter-unused"}, (path.name, read.findings)
+        domain = {"definition-not-here"} if "DomainToJoin" in read.text else set()
+        assert codes(read) <= {"parameter-unused"} | domain, (path.name, read.findings)
         assert read.view is not None and read.view.label is not None
         assert "{{" not in read.localised(read.view.label)
 

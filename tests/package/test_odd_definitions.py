@@ -108,7 +108,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any] | None, list[str]]] = {
             StorageProfile={"OSVirtualHardDiskImage": "[Param.Disk]", "DataVirtualHardDisks": DISKS},
         ),
         view(*FIELDS),
-        [],
+        ["definition-not-here"],  # a machine of the emulator has one adapter
     ),
     "an image that is used as it is": (
         standard(values="", OperatingSystemProfile=None) | {"ResourceParameters": [
