@@ -115,7 +115,9 @@ def image_key(source: Source) -> str:
     digest = hashlib.sha256()
     digest.update(source.recipe.model_dump_json().encode())
     digest.update(components_version(source).encode())
-    for path in (layer / part for layer in source.layers for part in ("overlay", "customize", "tools", "python")):
+    for path in (
+        layer / part for layer in source.layers for part in ("overlay", "customize", "tools", "cmd", "python")
+    ):
         if path.is_dir():
             hash_files(path, digest)
         elif path.exists():

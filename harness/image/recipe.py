@@ -59,6 +59,8 @@ class Recipe(BaseModel):
     guest where one fails is not frozen."""
     wheels: tuple[str, ...] = ()
     """Python packages for the guest that its distribution lacks, 'NAME==VERSION --hash=sha256:...', pure Python."""
+    sources: tuple[str, ...] = ()
+    """Source packages that a part of the guest is compiled from, 'pool/PATH --hash=sha256:...' on the mirror."""
     powershell: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     """SHA-256 of the PowerShell that the user supplied for a stand-in (harness.image.powershell); "" for none."""
     masked: tuple[str, ...] = ()

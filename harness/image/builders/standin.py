@@ -7,6 +7,7 @@ What runs in Wine is compiled here, and Wine runs at the build, on this computer
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 import zipfile
@@ -24,14 +25,19 @@ from harness.process import run
 
 _PYTHON = "overlay/usr/lib/vmrole/python"
 _PROGRAMS = "overlay/usr/lib/vmrole/standin"
+CMD = "programs/cmd"
+"""Where the sources of cmd are in those of Wine."""
+_HELPER = "/usr/lib/apt/apt-helper"
+_MIRROR = "http://deb.debian.org/debian"
 _LIBRARIES = ("ws2_32", "advapi32", "crypt32")
 
 
 def build(source: Source, components: Path, folder: Path, *, deadline: Deadline, progress: Progress) -> Parts:
     """See ``harness.image.builders.Build``."""
     check_zstd()  # before minutes of work whose end needs it
-    wheels = folder / "wheels"
+    wheels, sources = folder / "wheels", folder / "sources"
     _download(source, wheels, deadline)
+    _fetch(source, sources, deadline)
     supplied: list[str] = []
 
     def prepare(work: Path) -> None:
@@ -41,6 +47,10 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
         for file in sorted((source.folder / "tools").glob("*.c")):
             flags = ["-municode"] if b" wmain(" in file.read_bytes() else []
             compile_program([file], programs / f"{file.stem}.exe", flags, _LIBRARIES, deadline=deadline)
+        progress("compiling cmd")
+        argv = ["sh", str(source.folder / "cmd/build"), str(sources / CMD), str(programs / "cmd.exe")]
+        run(argv, deadline=deadline)
+        shutil.rmtree(sources)
         shutil.copyfile(source.folder / "tools/unavailable.txt", work / "unavailable.txt")
         shutil.copytree(source.folder / "python", work / _PYTHON, ignore=shutil.ignore_patterns("__pycache__"))
         for wheel in sorted(wheels.iterdir()):
@@ -77,6 +87,27 @@ def _download(source: Source, folder: Path, deadline: Deadline) -> None:
             hint="pip is needed, and the package index that it is set up for",
         ) from error
     wanted.unlink()
+
+
+def _fetch(source: Source, folder: Path, deadline: Deadline) -> None:
+    """The sources of the recipe, from the mirror and by their hashes; of Wine's only those of cmd are unpacked."""
+    folder.mkdir()
+    mirror = os.environ.get(debian.MIRROR, _MIRROR).rstrip("/")
+    for line in source.recipe.sources:
+        path, _, digest = line.partition(" --hash=sha256:")
+        archive = folder / path.rpartition("/")[2]
+        try:
+            # In our own folder, where apt's own user may not write.
+            run([_HELPER, "-oAPT::Sandbox::User=root", "download-file", f"{mirror}/{path}", str(archive),
+                 f"SHA256:{digest}"], deadline=deadline)  # fmt: skip
+            run(["tar", "-C", str(folder), "-xJf", str(archive), "--strip-components=1", "--wildcards", f"*/{CMD}/*"],
+                deadline=deadline)  # fmt: skip
+        except CommandError as error:
+            raise HostError(
+                f"the sources of the image {source.recipe.name} cannot be downloaded: {error}",
+                hint=f"apt and the mirror {mirror} are needed; {debian.MIRROR} names another",
+            ) from error
+        archive.unlink()
 
 
 def _read_iso(path: Path, name: str) -> bytes:

@@ -477,12 +477,43 @@ static void keep_roots(void)
 	CreateSemaphoreW(NULL, 1, 1, L"Global\\crypt32_root_semaphore"); /* where services look */
 }
 
+/* This program once more, in a console without a window, which ends with us: what Wine starts from Linux has none, and
+ * there would be no code page to change. All commands share it. */
+static int run_in_console(void)
+{
+	wchar_t line[MAX_PATH * 2];
+	STARTUPINFOW how = {.cb = sizeof how, .dwFlags = STARTF_USESTDHANDLES};
+	PROCESS_INFORMATION made;
+	DWORD code = 1;
+	JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits = {0};
+	HANDLE job = CreateJobObjectW(NULL, NULL);
+	/* Its commands are in jobs of their own. */
+	limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK;
+	SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits);
+	how.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
+	how.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
+	how.hStdError = GetStdHandle(STD_ERROR_HANDLE);
+	_snwprintf(line, MAX_PATH * 2, L"%ls console", GetCommandLineW());
+	line[MAX_PATH * 2 - 1] = 0;
+	if (!CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_NO_WINDOW | CREATE_SUSPENDED, NULL, NULL, &how, &made)) {
+		fprintf(stderr, "runner: it cannot be started in a console: error %lu\n", GetLastError());
+		return 1;
+	}
+	AssignProcessToJobObject(job, made.hProcess);
+	ResumeThread(made.hThread);
+	WaitForSingleObject(made.hProcess, INFINITE);
+	GetExitCodeProcess(made.hProcess, &code);
+	return (int)code;
+}
+
 int main(int argc, char **argv)
 {
 	WSADATA data;
 	struct sockaddr_in address = {.sin_family = AF_INET};
 	int size = sizeof address;
-	if (argc != 3 || strlen(argv[2]) != TOKEN_SIZE) {
+	if (argc == 3 && !GetConsoleOutputCP())
+		return run_in_console();
+	if (argc < 3 || argc > 4 || strlen(argv[2]) != TOKEN_SIZE) {
 		fprintf(stderr, "usage: runner PORT TOKEN\n");
 		return 2;
 	}
