@@ -5,6 +5,7 @@ VmRoleError
 ├── UsageError             the command line, an option, a parameter value            exit 2
 ├── PackageError           the package cannot be read or cannot work                 exit 2
 ├── ExtensionError         a step of the extension failed                            exit 1
+├── TimeLimitError         the time that the user gave the whole of it is over       exit 3
 ├── GuestError             the machine misbehaves: panic, full disk, broken boot     exit 3
 │   ├── GuestNotReadyError it never reached its ready marker
 │   └── GuestLostError     it was ready and does not answer any more
@@ -59,6 +60,10 @@ class ExtensionError(VmRoleError):
 
     blame = "extension"
     exit_code = 1
+
+
+class TimeLimitError(VmRoleError):
+    """The time that the user gave the whole run or command is over. Nobody is to blame: it may have been too little."""
 
 
 class GuestError(VmRoleError):

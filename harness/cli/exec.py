@@ -90,19 +90,23 @@ def _in_machines(
     from harness.run.deploy import deploy
     from harness.run.events import EventBus
     from harness.run.host import find_image, hypervisor
+    from harness.run.limits import limited
     from harness.run.recorder import Recorder
     from harness.run.watch import watched
 
     deadline, masker, turns = Deadline(timeout), Masker(request.secrets), threading.Lock()
     machines: list[Machine] = []
-    over = threading.Event()
+    over, running_it = threading.Event(), threading.Event()
 
     def on_machine(machine: Machine) -> None:
         machines.append(machine)
         if over.is_set():
             machine.crash()
 
-    with contextlib.ExitStack() as stack:
+    def where() -> str:
+        return " while it ran" if running_it.is_set() else " before it ran"
+
+    with limited(deadline, "the whole command", where), contextlib.ExitStack() as stack:
         bus, recorder = stack.enter_context(reporting(masker, folder=None, quiet=not sys.stderr.isatty()))
         image = find_image(request, bus, deadline=deadline)
         driver, scratch = stack.enter_context(hypervisor(request, bus))
@@ -124,6 +128,7 @@ def _in_machines(
                 reading_back=not show,  # takes a guest a second, and nobody sees it otherwise
             )
             with deployed as machine, watched(machine.machine, machine.guest):
+                running_it.set()
                 done = machine.guest.run(argv, deadline=deadline)
             outcome = _outcome(own, done, masker)
             if count > 1:

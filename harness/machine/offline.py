@@ -18,19 +18,21 @@ from harness.errors import CommandError
 from harness.process import run
 from harness.state import give_to_qemu, qemu_account
 
+_SECONDS = 60
 _SIZE = re.compile(rb"Size:\s+(\d+)")
 
 
-def read_files(disk: Path, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
+def read_files(disk: Path, paths: Sequence[str], *, limit: int, deadline: Deadline) -> Iterator[tuple[str, bytes]]:
     """(path, content) for those of ``paths`` that are regular files of at most ``limit`` bytes on the ext4 ``disk``.
 
-    ``paths`` are chosen by the harness, never by the guest. A file system too broken to read yields nothing.
+    ``paths`` are chosen by the harness, never by the guest. A file system too broken to read yields nothing, and
+    nothing is read after ``deadline``.
     """
     account = qemu_account()
     with tempfile.TemporaryDirectory(prefix="vmrole-disk-", dir=disk.parent) as folder:
         give_to_qemu(Path(folder), write=True)
         flat = Path(folder) / "flat"
-        deadline = Deadline(60)
+        deadline = deadline.within(_SECONDS)
         with contextlib.suppress(CommandError):
             argv = ["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(disk), str(flat)]
             run(argv, deadline=deadline, account=account)

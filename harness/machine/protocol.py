@@ -185,8 +185,9 @@ class Machine(Protocol):
         """Save the machine as it is (Capability.checkpoint), for harness.machine.checkpoints, which gives the places.
         The guest stands still for so many seconds and goes on."""
 
-    def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
-        """Files of a guest that does not answer, read from its disk offline and never mounted: it is powered off."""
+    def read_disk(self, paths: Sequence[str], *, limit: int, deadline: Deadline) -> Iterator[tuple[str, bytes]]:
+        """Files of a guest that does not answer, read from its disk offline and never mounted: it is powered off.
+        Those that cannot be read before ``deadline`` are left out."""
 
     @property
     def disk_bytes(self) -> int:

@@ -149,7 +149,7 @@ def _evidence(result: dict[str, Any], directory: Path, masker: Masker) -> Eviden
         source = "stderr" if step["stderr"].strip() else "stdout"
         return Evidence(step, number, source, _end(step[source], masker), len(found) - 1)
     with contextlib.suppress(OSError):
-        if result["blame"] == "guest":
+        if verdict == "error" and result["blame"] in ("guest", None):
             said = (directory / "console.log").read_bytes()[-_CONSOLE_BYTES:]
             return Evidence(None, 0, "console", _end(said.decode("utf-8", "replace"), masker), 0)
     return None

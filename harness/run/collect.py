@@ -86,10 +86,10 @@ def write_index(folder: Path, index: Mapping[str, str]) -> None:
         replace_file(folder / "index.json", json.dumps(index, indent=1) + "\n", mode=None)
 
 
-def collect_offline(machine: Machine, paths: Sequence[str], folder: Path, *, mask: Mask) -> None:
+def collect_offline(machine: Machine, paths: Sequence[str], folder: Path, *, mask: Mask, deadline: Deadline) -> None:
     """Write what the disk of a powered-off guest has of ``paths`` to ``folder``, and an index."""
     index: dict[str, str] = {}
-    for path, content in machine.read_disk(paths, limit=MAX_FILE):
+    for path, content in machine.read_disk(paths, limit=MAX_FILE, deadline=deadline):
         _put(folder, path, content, index, mask)
     write_index(folder, index)
 

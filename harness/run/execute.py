@@ -110,6 +110,8 @@ class _Execution:
             return
         if isinstance(error, KeyboardInterrupt):
             why = "the run was interrupted while it ran"
+        elif self.deadline.expired:
+            why = "the time of the whole run was over while it ran"
         else:
             why = error.message if isinstance(error, VmRoleError) else f"the harness failed while it ran: {error!r}"
         self._tell(self.current, Done(Outcome.interrupted, finding=why), after_unexecuted=self.unexecuted)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM end a run in order: the first one unwinds it, further ones do not disturb the cleaning up."""
+"""Ctrl-C and SIGTERM end a run in order: the first one unwinds it, further ones do not disturb the cleaning up;
+one more ends the collecting of logs before it."""
 
 from __future__ import annotations
 
@@ -20,6 +21,21 @@ class Interrupted(KeyboardInterrupt):
         self.signum = signum
 
 
+_again = False
+"""Whether another signal interrupts what is done after the first one."""
+
+
+@contextlib.contextmanager
+def again_interruptible() -> Iterator[None]:
+    """Let one more signal end the block: it does what is worth some seconds, and not the cleaning up."""
+    global _again
+    _again = True
+    try:
+        yield
+    finally:
+        _again = False
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
     """Turn the first signal into Interrupted and ignore the rest, for the time of the context.
@@ -33,8 +49,9 @@ def interruptible() -> Iterator[None]:
 
     def handler(signum: int, _frame: FrameType | None) -> None:
         nonlocal told
-        if not told:
-            told = True
+        global _again
+        if not told or _again:
+            told, _again = True, False
             raise Interrupted(signum)
 
     before = {number: signal.signal(number, handler) for number in _SIGNALS}

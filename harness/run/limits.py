@@ -1,15 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time-outs of steps in a guest that is slower than the machines they were written for."""
+"""The time-out of a whole run, and those of steps in a guest that is slower than what they were written for."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from harness.deadline import Deadline
+from harness.errors import GuestError, GuestNotReadyError, HostError, TimeLimitError
 from harness.plan import Step
 from harness.run.result import Outcome, StepTimeout
 from harness.run.system import Done
 
 _NOT_JUDGED = (Outcome.unknown, Outcome.not_executable)
+
+
+@contextlib.contextmanager
+def limited(deadline: Deadline, of: str, where: Callable[[], str]) -> Iterator[None]:
+    """Say of an error that came when the time of ``of`` was over that this is why; ``where`` ends the sentence.
+
+    What was waited for last had only what was left of that time: its own number of seconds, and whom it blames, say
+    nothing.
+    """
+    try:
+        yield
+    except (GuestError, HostError) as error:
+        if not deadline.expired:
+            raise
+        at = where()
+        if isinstance(error, GuestNotReadyError) and error.awaited:
+            at = f": the guest reached stage {error.stage or 'power-on'}, awaited was {error.awaited}"
+        raise TimeLimitError(
+            f"the time-out of {of}, {deadline.seconds:g} s, was over{at}", hint="give it more with --timeout"
+        ) from error
 
 
 def limit_of(step: Step, slowness: float) -> StepTimeout | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, GuestLostError, HostError, VmRoleError
+from harness.errors import GuestError, GuestLostError, HostError, TimeLimitError, VmRoleError
 from harness.files import refusal, replace_file
 from harness.image.recipe import Image
 from harness.machine.checkpoints import LIFE_HOURS, Recording
@@ -28,6 +28,8 @@ from harness.run.deploy import Deployed, deploy
 from harness.run.events import CheckpointTaken, EventBus, RunFinished, RunPlanned, RunRepeatable, RunStarted
 from harness.run.execute import execute
 from harness.run.host import find_image, hypervisor
+from harness.run.interrupt import again_interruptible
+from harness.run.limits import limited
 from harness.run.recorder import Recorder
 from harness.run.request import KEEP_HOURS, RunRequest
 from harness.run.result import Conclusion, Outcome, RunResult, StepResult, Verdict, conclude
@@ -35,6 +37,10 @@ from harness.run.system import system_of
 from harness.run.watch import watched
 
 _COLLECT_SECONDS = 90.0
+_HURRIED_SECONDS = 8.0
+"""The same when the user or the time-out ended the run: whoever waits has waited enough."""
+_ANSWER_SECONDS = 15.0
+"""How long a guest that got lost may take to say that it is there before its disk is looked at instead."""
 
 _FINDINGS_TOLD = 10
 
@@ -130,12 +136,13 @@ def perform(request: RunRequest, bus: EventBus, recorder: Recorder, masker: Mask
     try:
         with contextlib.ExitStack() as stack:
             try:
-                with _limited(deadline):
+                with limited(deadline, "the whole run", lambda: _where(role)):
                     _tell_findings(role)
                     _bring_up_and_execute(role, stack, deadline)
             except (Exception, KeyboardInterrupt) as error:
                 role.error = error
-            _collect(role)
+            with again_interruptible():
+                _collect(role, hurried=deadline.expired or isinstance(role.error, KeyboardInterrupt))
             yield role
             with _required(role):
                 _save_console(role)
@@ -181,16 +188,13 @@ def _tell_findings(role: Role) -> None:
         bus.notice("warning", f"{more} more findings about the package are in findings.json")
 
 
-@contextlib.contextmanager
-def _limited(deadline: Deadline) -> Iterator[None]:
-    """Say of an error that came when the time of the whole run was over that this is why."""
-    try:
-        yield
-    except VmRoleError as error:
-        if deadline.expired:
-            error.message = f"the time-out of the whole run, {deadline.seconds:g} s, was over: {error.message}"
-            error.hint = error.hint or "give it more with --timeout"
-        raise
+def _where(role: Role) -> str:
+    """Where the run was when its time was over, to end a sentence with."""
+    running = [step for step in role.steps if step.outcome in (Outcome.interrupted, Outcome.unknown)]
+    if running:
+        return f" while step {running[-1].id} ran"
+    phases = [phase for instance in role.recorder.instances for phase in instance.phases]
+    return f" in the phase {phases[-1].name}" if phases else ""
 
 
 def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Deadline) -> None:
@@ -306,27 +310,29 @@ def _keep_checkpoints(role: Role) -> None:
     )
 
 
-def _collect(role: Role) -> None:
-    """Save the console and the guest's logs, whatever state it is in. What the guest does not give is worth a note, no
-    more; what this host does not take is an error."""
+def _collect(role: Role, *, hurried: bool) -> None:
+    """Save the console and the guest's logs, whatever state it is in, ``hurried`` for a few seconds only. What the
+    guest does not give is worth a note, no more; what this host does not take is an error."""
     machine = role.machine
     if machine is None:
         return
     folder = role.request.output / "guest"
+    limit = Deadline(_HURRIED_SECONDS if hurried else _COLLECT_SECONDS)
     try:
-        with role.bus.phase("collect"), _required(role):
-            if _reachable(role):
+        with role.bus.phase("collect", limit=limit.timeout()), _required(role):
+            if _reachable(role, limit):
                 assert role.deployed is not None
                 system, guest = role.deployed.system, role.deployed.guest
-                missing = system.collect(
-                    guest, role.request.plan, folder, mask=role.masker.excerpt, deadline=Deadline(_COLLECT_SECONDS)
-                )
+                missing = system.collect(guest, role.request.plan, folder, mask=role.masker.excerpt, deadline=limit)
                 for sentence in missing:
                     role.bus.notice("note", sentence)
-            elif isinstance(role.error, GuestError) and role.request.keep == "never":
+            elif isinstance(role.error, GuestError | TimeLimitError) and role.request.keep == "never":
                 assert role.image is not None
-                collect_offline(machine, system_of(role.image.recipe).offline, folder, mask=role.masker.excerpt)
+                paths = system_of(role.image.recipe).offline
+                collect_offline(machine, paths, folder, mask=role.masker.excerpt, deadline=limit)
                 role.bus.notice("note", "the guest does not answer: only its console and its disk could be looked at")
+            else:
+                role.bus.notice("note", "the guest does not answer: only its console could be looked at")
             _save_console(role)
     except KeyboardInterrupt as error:
         role.error = role.error or error
@@ -360,16 +366,26 @@ def console_log(console: Console, masker: Masker) -> bytes:
     return masker.beginning(head) + left_out + masker.excerpt(tail)
 
 
-def _reachable(role: Role) -> bool:
-    """Whether the guest answers, perhaps again: one that rebooted in a step comes back."""
+def _reachable(role: Role, limit: Deadline) -> bool:
+    """Whether the guest answers, perhaps again: one that rebooted in a step comes back.
+
+    That a connection stands says nothing of who is at its other end: the extension may have killed the agent.
+    """
     if role.deployed is None:
         return False
     guest, machine = role.deployed.guest, role.deployed.machine
     if guest.connected:
+        if role.error is None:
+            return True
+        try:
+            # Half of what there is: the rest is for the logs, or for the disk.
+            guest.boot_id(deadline=limit.within(min(_ANSWER_SECONDS, limit.remaining / 2)))
+        except VmRoleError:
+            return False
         return True
     if isinstance(role.error, GuestLostError) and machine.state() is MachineState.running:
         with contextlib.suppress(VmRoleError):
-            guest.reconnect(deadline=Deadline(_RETURN_SECONDS))
+            guest.reconnect(deadline=limit.within(_RETURN_SECONDS))
     return guest.connected
 
 

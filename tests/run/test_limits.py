@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an emulated guest makes of time-outs: pure functions."""
+"""What becomes of time-outs, of a whole run and in an emulated guest: pure functions."""
 
 from __future__ import annotations
 
 import pytest
 
+from harness.deadline import Deadline
+from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostError, TimeLimitError, UsageError
 from harness.guest.protocol import GuestResult
 from harness.plan import Step
-from harness.run.limits import limit_of, within
-from harness.run.result import Outcome, StepTimeout
+from harness.run.limits import limit_of, limited, within
+from harness.run.result import Outcome, StepTimeout, Verdict, conclude
 from harness.run.system import Done
 
 
@@ -59,3 +61,33 @@ def test_what_its_time_says_of_a_step(before: Done, limit: StepTimeout | None, o
     after = within(before, limit)
     assert str(after.outcome) == outcome
     assert after.finding is None if said is None else (after.finding or "").startswith(said), after.finding
+
+
+NOT_READY = GuestNotReadyError("not ready after 0 s", stage="booting", awaited="the agent")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (GuestLostError("the guest did not run x within 0 s; the connection stands"), "while step a ran"),
+        (HostError("apt-get did not finish within 0 s"), "while step a ran"),
+        (NOT_READY, "the guest reached stage booting, awaited was the agent"),
+    ],
+)
+def test_the_time_out_of_a_run_is_nobodys_fault_and_says_its_own_seconds(error: Exception, said: str) -> None:
+    with pytest.raises(TimeLimitError) as caught, limited(Deadline(0), "the whole run", lambda: " while step a ran"):
+        raise error
+    conclusion = conclude((), error=caught.value)
+    assert (conclusion.verdict, conclusion.blame, conclusion.exit_code) == (Verdict.error, None, 3)
+    assert conclusion.summary.startswith("the time-out of the whole run, 0 s, was over")
+    assert conclusion.summary.endswith(said)
+    assert caught.value.hint == "give it more with --timeout"
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"), [(UsageError("no such option"), 0), (GuestError("panic"), None), (KeyboardInterrupt(), 0)]
+)
+def test_what_did_not_end_for_want_of_time_is_told_as_it_is(error: BaseException, seconds: float | None) -> None:
+    with pytest.raises(type(error)) as caught, limited(Deadline(seconds), "the whole run", str):
+        raise error
+    assert caught.value is error

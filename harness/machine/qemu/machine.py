@@ -285,11 +285,11 @@ class LibvirtMachine:
             for index in range(len(self._spec.nics)):
                 monitor.command(self._domain, "set_link", {"name": NETDEV.format(index=index), "up": up})
 
-    def read_disk(self, paths: Sequence[str], *, limit: int) -> Iterator[tuple[str, bytes]]:
+    def read_disk(self, paths: Sequence[str], *, limit: int, deadline: Deadline) -> Iterator[tuple[str, bytes]]:
         """Power off, then read ``paths`` from the disk; nothing when the disk is not on this host."""
-        self._destroy()
+        self._end_orderly()
         if self._connection.embed and self._files:
-            yield from offline.read_files(Path(self._files.disk), paths, limit=limit)
+            yield from offline.read_files(Path(self._files.disk), paths, limit=limit, deadline=deadline)
 
     @property
     def disk_bytes(self) -> int:
@@ -348,6 +348,16 @@ class LibvirtMachine:
     def _path(self, suffix: str) -> str:
         folder = self._storage.folder if isinstance(self._storage, LocalFiles) else Path()
         return str(folder / f"{self.name}.{suffix}")
+
+    def _end_orderly(self) -> None:
+        """End it as its last writes are wanted: QEMU writes them, and the rest of the disk's tables, when it ends by
+        itself. One that does not is killed."""
+        domain = self._domain
+        try:
+            self._destroy(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
+        except HostError:
+            self._domain = domain
+            self._destroy()
 
     def _destroy(self, flags: int = 0) -> None:
         domain, self._domain = self._domain, None
