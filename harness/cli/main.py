@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -97,9 +98,20 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         code = _told()
+        _end_undisturbed()
+    except KeyboardInterrupt as error:  # between the last command's end and here
+        _end_undisturbed()
+        sys.exit(streams.finish(128 + getattr(error, "signum", 2)))
     except streams.StreamError as error:
         sys.exit(streams.refused(error, _code(3)))
     sys.exit(streams.finish(code))
+
+
+def _end_undisturbed() -> None:
+    """What signals ask for happens already, and takes no time that is worth another exit code: this process ends, and
+    closes what it has."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _told() -> int:

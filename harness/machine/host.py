@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def space_available_mb(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free // (1024 * 1024)
+
+
+def memory_advice() -> str:
+    """What to do where this host did not give a machine its memory. A limit of our process is one of QEMU's."""
+    limit, _most = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return "give --memory a smaller number"
+    return f"'ulimit -v' lets a process have {limit >> 20} MiB of addresses here: take that limit away"
 
 
 def check_means(memory_mb: int, folder: Path) -> None:

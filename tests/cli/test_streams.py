@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -70,3 +71,20 @@ def test_a_closed_stream_is_no_file_of_ours() -> None:
     """The next file that is opened would have its number, and get what is printed."""
     assert shell(f"$V check {HELLO} 2>&- | grep -q .") == (0, "")
     assert shell(f"$V check {HELLO} 0>&- | grep -q .") == (0, "")
+
+
+LATE = """
+import atexit, os, signal, sys
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    atexit.register(os.kill, os.getpid(), number)
+sys.argv = ["vmrole", *sys.argv[1:]]
+from harness.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(("--version",), 0), (("check", "/no/such"), 2)])
+def test_a_signal_in_the_last_moment_does_not_change_how_it_ends(arguments: tuple[str, ...], code: int) -> None:
+    done = subprocess.run([sys.executable, "-c", LATE, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr

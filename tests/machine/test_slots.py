@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import HostError
 from harness.machine import slots
-from harness.machine.host import OVERHEAD_MB
+from harness.machine.host import OVERHEAD_MB, memory_advice
 from harness.machine.slots import capacity_mb, how_many, processors, slot
 from harness.state import MachineRecord, ProcessFolder, host_boot_id
 from tests.conftest import HANGS, vmrole
@@ -145,3 +146,9 @@ def test_what_is_kept_takes_memory_though_no_process_holds_it(state: Path) -> No
     folder.write(dataclasses.replace(record, kept_until=time.time() - 1))
     with slot(500, deadline=Deadline(HANGS)):
         pass
+
+
+def test_a_limit_of_addresses_is_named_where_it_is_why_memory_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, said in [(resource.RLIM_INFINITY, "--memory a smaller number"), (900 << 20, "'ulimit -v' lets a pro")]:
+        monkeypatch.setattr("resource.getrlimit", lambda _which, limit=limit: (limit, resource.RLIM_INFINITY))
+        assert said in memory_advice()

@@ -24,6 +24,7 @@ from harness.errors import CleanupError, CommandError, GuestLostError, HostError
 from harness.machine import offline
 from harness.machine.checkpoints import Facts, link
 from harness.machine.console import ConsoleRecorder
+from harness.machine.host import memory_advice
 from harness.machine.protocol import Capability, Channel, MachineSpec, MachineState, Medium, Origin
 from harness.machine.qemu import memory, monitor
 from harness.machine.qemu.calls import undisturbed
@@ -419,7 +420,7 @@ class LibvirtMachine:
             if "No space left" in message:
                 raise HostError(f"cannot {doing}: the disk of this host is full", hint="free some space") from error
             if "cannot set up guest memory" in message or "Cannot allocate memory" in message:
-                raise HostError(f"cannot {doing}: not enough memory", hint="give --memory a smaller number") from error
+                raise HostError(f"cannot {doing}: not enough memory", hint=memory_advice()) from error
             raise HostError(f"libvirt cannot {doing}: {message}", hint="'vmrole doctor' checks this host") from error
 
 
