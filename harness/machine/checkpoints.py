@@ -67,10 +67,12 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a driver has to know of a checkpoint that it made: the layer that was the disk, and the template's key."""
+    """What a driver has to know of a checkpoint that it made: the layer that was the disk, the template's key, and when
+    that very template was made."""
 
     disk: str
     template: str
+    made: float = 0.0
 
     def write(self, folder: Path) -> None:
         replace_file(folder / _FACTS, json.dumps(asdict(self)))

@@ -100,6 +100,8 @@ class Origin:
     reason: str
     template: str | None = None
     """Key of the template."""
+    made: float = 0.0
+    """When that one was made, seconds since 1970: another one of the same key has other memory and another disk."""
 
 
 class Channel(Protocol):

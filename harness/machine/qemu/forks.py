@@ -83,7 +83,7 @@ class Forks:
         self, spec: MachineSpec, template: Template, freeze: FreezePoint, deadline: Deadline, how: str
     ) -> LibvirtMachine:
         """A fork that answers. Raises HostError or GuestError when there is none; then nothing is left of it."""
-        origin = Origin(True, f"the template {template.key} was {how}", template.key)
+        origin = Origin(True, f"the template {template.key} was {how}", template.key, template.created)
         machine = new_machine(self._connection, self._storage, spec, origin)
         try:
             disk = self._storage.overlay_on(spec.name, str(template.disk), "qcow2", deadline=deadline)
@@ -105,9 +105,11 @@ class Forks:
                 f"the template that the checkpoint before {checkpoint.step} is based on is gone",
                 hint="the image, QEMU or the machine's size changed since; run it again",
             )
+        check_same(template, saved.made, checkpoint.step)
         # The layers are in the machine's own folder too: it is to outlive the checkpoint, and may be saved itself.
         layers = [link(layer, self._storage.folder) for layer in sorted(checkpoint.layers.iterdir())]
-        origin = Origin(True, f"it goes on from the checkpoint before {checkpoint.step}", template.key)
+        how = f"it goes on from the checkpoint before {checkpoint.step}"
+        origin = Origin(True, how, template.key, template.created)
         machine = new_machine(self._connection, self._storage, spec, origin)
         try:
             disk = self._storage.overlay_on(spec.name, saved.disk, "qcow2", deadline=deadline)
@@ -172,3 +174,12 @@ class Forks:
         parts = [domain_xml(plain, files, kvm=False), spec.image.key, spec.image.built, spec.image.disk]
         parts += [emulator.st_size, emulator.st_mtime_ns]
         return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
+
+
+def check_same(template: Template, made: float, step: str) -> None:
+    """Raise HostError when the checkpoint before ``step`` was taken of a template that was ``made`` at another time."""
+    if template.created != made:
+        raise HostError(
+            f"the template that the checkpoint before {step} is based on was made anew since",
+            hint="what the checkpoint holds does not fit the new one; run it again",
+        )

@@ -163,7 +163,7 @@ class LibvirtMachine:
         self._files = replace(self._files, disk=str(following))
         for layer in self._layers:
             link(layer, layers)
-        Facts(disk.name, self.origin.template or "").write(folder)
+        Facts(disk.name, self.origin.template or "", self.origin.made).write(folder)
         return paused
 
     @contextlib.contextmanager
