@@ -155,7 +155,8 @@ def _extension(
     from harness.package.external import with_external
     from harness.package.lint import lint, tags
     from harness.package.parameters import Parameters, document_secrets
-    from harness.plan.linux import command_findings
+    from harness.package.scripts import script_findings
+    from harness.plan.linux import command_findings, started_files
 
     secrets.extend(document_secrets(package.document, Parameters()))
     masker = Masker(secrets)
@@ -165,6 +166,7 @@ def _extension(
     findings.extend(finding for finding in verified if finding.code != "external-missing")
     for finding in (*lint(package.document, package.payload.files), *command_findings(package)):
         findings.append(replace(finding, sentence=masker.text(finding.sentence), hint=masker.text(finding.hint)))
+    findings.extend(script_findings(package, started_files(package)))
     if image is not None:
         from harness.image import catalog
 

@@ -61,15 +61,15 @@ def _add(suite: ElementTree.Element, night: Night, entry: Entry) -> None:
     properties = ElementTree.SubElement(case, "properties")
     image, accelerator = result.get("image") or {}, result.get("accelerator") or {}
     facts = {
-        "vmrole.run": entry.run,
-        "vmrole.verdict": entry.verdict,
-        "vmrole.blame": entry.blame,
-        "vmrole.image": entry.image,
-        "vmrole.image.key": image.get("key"),
-        "vmrole.accelerator": accelerator.get("kind"),
-        "vmrole.extension": found.extension if found else None,
-        "vmrole.extension.version": found.version if found else None,
-        "vmrole.attempts": len(entry.attempts),
+        "vmrole_run": entry.run,
+        "vmrole_verdict": entry.verdict,
+        "vmrole_blame": entry.blame,
+        "vmrole_image": entry.image,
+        "vmrole_image_key": image.get("key"),
+        "vmrole_accelerator": accelerator.get("kind"),
+        "vmrole_extension": found.extension if found else None,
+        "vmrole_extension_version": found.version if found else None,
+        "vmrole_attempts": len(entry.attempts),
     }
     for name, value in facts.items():
         if value not in (None, ""):

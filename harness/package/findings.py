@@ -111,6 +111,11 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "command-single-quotes": ("warning", "cmd.exe with single quotes, which it does not know"),
     "command-file-missing": ("warning", "a command names a file that the payload does not have"),
     "requirement-tag": ("warning", "a requirement tag that the image named with --image does not declare"),
+    # scripts of the payload (harness.package.scripts)
+    "script-bom": ("warning", "a byte order mark before #! or before the first command of a batch file"),
+    "script-utf16": ("warning", "a script in UTF-16, which neither a shell nor cmd.exe reads"),
+    "script-line-ends": ("warning", "a script of Linux with CR LF, or a batch file with labels and LF"),
+    "script-not-executable": ("warning", "a script without executable bit that a Linux command starts itself"),
     # external payload (harness.package.external)
     "external-missing": ("warning", "a file of the external payload is neither in the package nor where it may be got"),
     "external-unverified": ("warning", "a file of the external payload was loaded, and no hash says what it has to be"),

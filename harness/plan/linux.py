@@ -167,6 +167,22 @@ def command_findings(package: Package) -> Findings:
     return findings
 
 
+def started_files(package: Package) -> frozenset[str]:
+    """Files of the payload that a command starts itself, by their names below its root, but for those that an earlier
+    command may have made executable."""
+    found: set[str] = set()
+    for command in package.extension.linux.run_once_commands:
+        if "chmod" in command:
+            break
+        argv = split_command(command)
+        if argv and argv[0].rpartition("/")[2] in _SHELLS and "-c" in argv[:-1]:
+            script = argv[argv.index("-c") + 1]
+            argv = split_command(re.sub(rf"\$\{{?{PAYLOAD_VARIABLE}\b\}}?", PAYLOAD_FOLDER, script))
+        if argv and argv[0].startswith(f"{PAYLOAD_FOLDER}/"):
+            found.add(posixpath.normpath(argv[0].removeprefix(f"{PAYLOAD_FOLDER}/")))
+    return frozenset(found)
+
+
 def _look(
     command: str, argv: tuple[str, ...], source: str, package: Package, names: list[str], findings: Findings
 ) -> None:

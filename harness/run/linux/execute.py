@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _UNSTARTABLE = re.compile(r"\A(?:timeout|env): (?:failed to run command )?[\u2018'](.*)[\u2019']: (.+)\n?\Z", re.DOTALL)
 _ERRNO = {"No such file or directory": 2, "Permission denied": 13, "Exec format error": 8}
 
+_HEAD = 256
+"""Bytes of a file that was not started: the line that names its interpreter."""
+_HEAD_SECONDS = 20.0
+
 
 class LinuxExecutor:
     """harness.run.system.Executor."""
@@ -39,23 +43,52 @@ class LinuxExecutor:
                 env=dict(step.environment),
                 cwd=step.working_directory,
             )
-            done = _as_the_agent_says(step, done)
+            number = _unstartable(step, done)
+            if number is not None:
+                done = _as_the_agent_says(step, done, number)
+                outcome, finding = _judge(step, done)
+                why = _why(step.argv[0], number, guest, deadline)
+                return Done(outcome, done, f"{finding}: {why}" if finding and why else finding)
         else:
             done = GuestResult(EMPTY_EXIT_CODE, b"", EMPTY_STDERR.encode(), 0.0)
         outcome, finding = _judge(step, done)
         return Done(outcome, done, finding)
 
 
-def _as_the_agent_says(step: Step, done: GuestResult) -> GuestResult:
-    """A program that cannot be started: exit code 1 and the words of the real Linux agent (vmrole-spec section 8)
-    instead of what our way of starting it says."""
+def _unstartable(step: Step, done: GuestResult) -> int | None:
+    """The error number with which the program of ``step`` could not be started; None when it was."""
     said = done.stderr.decode("utf-8", "replace")
     unstartable = _UNSTARTABLE.match(said) if done.exit_code in (126, 127) else None
     if unstartable is None or not step.argv or unstartable[1] != step.argv[0]:
-        return done
-    number = _ERRNO.get(unstartable[2].strip(), 2)
+        return None
+    return _ERRNO.get(unstartable[2].strip(), 2)
+
+
+def _as_the_agent_says(step: Step, done: GuestResult, number: int) -> GuestResult:
+    """A program that cannot be started: exit code 1 and the words of the real Linux agent (vmrole-spec section 8)
+    instead of what our way of starting it says."""
+    assert step.argv
     said = f"Failed to start child process '{step.argv[0]}' errno={number}  "
     return GuestResult(1, done.stdout, said.encode(), done.seconds)
+
+
+def _why(program: str, number: int, guest: Guest, deadline: Deadline) -> str:
+    """What an error number means for this program, as its file is in the guest; "" when that is not known."""
+    if "/" not in program:
+        return f"no program {program} is in the PATH" if number == _ERRNO["No such file or directory"] else ""
+    head = guest.run(("/usr/bin/head", "-c", str(_HEAD), program), deadline=deadline, timeout=_HEAD_SECONDS)
+    if head.exit_code != 0:
+        folder = b"directory" in head.stderr and b"No such file" not in head.stderr
+        return "it is a folder" if folder else f"there is no file {program}" if b"No such file" in head.stderr else ""
+    if number == _ERRNO["Permission denied"]:
+        return "it has no executable bit; pack it with chmod +x, or start it with its interpreter"
+    line = head.stdout.partition(b"\n")[0]
+    if number == _ERRNO["No such file or directory"] and line.startswith(b"#!"):
+        words = re.split(rb"[ \t]+", line[2:].strip(b" \t"))
+        name = words[0].decode("utf-8", "replace").replace("\r", "\\r")
+        windows = "; its lines end in CR LF, and Linux wants LF" if line.endswith(b"\r") else ""
+        return f"the file is there, its interpreter {name} is not{windows}"
+    return ""
 
 
 def _judge(step: Step, done: GuestResult) -> tuple[Outcome, str | None]:

@@ -204,8 +204,10 @@ class WindowsExecutor:
                 reasons[-1] += ", and its failure patterns were not looked for in the rest"
         if ending.disk_full:
             reasons.append("its output could not be stored: the guest's disk is full")
-        if outcome is Outcome.failed and (first := _first_line(err) or _first_line(out)):
-            reasons.append(first)
+        if outcome is Outcome.failed and (line := _first_line(err)):
+            reasons.append(f"first error output: {line}")
+        elif outcome is Outcome.failed and (line := _last_line(out)):
+            reasons.append(f"last output: {line}")
         return Done(outcome, result, "; ".join(reasons) or None, verdict.reboot, verdict.rerun)
 
     def _never_ran(self, step: Step, result: GuestResult, ending: Ending) -> Done:
@@ -290,3 +292,8 @@ def _signed(code: int | None) -> int | None:
 def _first_line(text: str) -> str:
     """Whole: it is shortened after it was masked."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def _last_line(text: str) -> str:
+    """Whole, as the first."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
