@@ -18,6 +18,7 @@ Value = str | bool | int | float
 
 KEEP_DAYS = 14
 TIMEOUT = 3600.0
+_MOST_ERRORS = 20
 
 _FIX = "'vmrole schema nightly' says what may be written there, docs/nightly.md tells of it"
 
@@ -99,8 +100,10 @@ def read_nightly(path: Path) -> tuple[Nightly, TomlDocument]:
     try:
         return Nightly.model_validate(dict(document.values)), document
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=True)[0]
-        raise _explained(document, first) from None
+        told = [
+            _explained(document, one) for one in error.errors(include_url=False, include_context=True)[:_MOST_ERRORS]
+        ]
+        raise UsageError("; ".join(dict.fromkeys(one.message for one in told)), hint=told[0].hint) from None
 
 
 def _explained(document: TomlDocument, error: Mapping[str, Any]) -> UsageError:

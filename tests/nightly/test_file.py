@@ -125,6 +125,19 @@ def test_wrong_files_are_explained_in_a_sentence(tmp_path: Path, text: str, plac
     assert not (tmp_path / "out").exists()
 
 
+def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "night.toml"
+    path.write_text('nonsense = 1\ntimeout = "long"\n[[packages]]\npath = 3\n', "utf-8")
+    with pytest.raises(UsageError) as refused:
+        read_nightly(path)
+    for said in (
+        "night.toml:1:1: there is nothing called 'nonsense'",
+        "night.toml:2:1: timeout",
+        "night.toml:4:1: path",
+    ):
+        assert said in refused.value.message
+
+
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     assert vmrole("nightly", tmp_path / "gone.toml").code == 2
     (tmp_path / "latin.toml").write_bytes(b"a = 1\nb = '\xe4'\n")
