@@ -19,6 +19,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import HELPER
+from harness.masking import Masker
 from harness.package import read_package
 from harness.package.parameters import read_parameters
 from harness.plan import make_plan
@@ -159,7 +160,7 @@ def _steps(machine: Deployed, tmp_path: Path, lines: list[str], **more: object) 
     bus = EventBus()
     bus.subscribe(lambda event: found.append(event.step) if isinstance(event, StepFinished) else None)
     executor = WindowsExecutor.of(machine.image.recipe)
-    execute(plan, executor, machine.guest, bus, deadline=Deadline(None), mask=lambda data: data)
+    execute(plan, executor, machine.guest, bus, deadline=Deadline(None), masker=Masker())
     return found
 
 
