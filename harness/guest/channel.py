@@ -57,6 +57,11 @@ class ChannelGuest:
     def connected(self) -> bool:
         return self._link.open
 
+    @property
+    def last_boot(self) -> str:
+        """The boot id that was heard of last, "" for none yet."""
+        return self._link.last_boot
+
     def state(self, *, deadline: Deadline) -> AgentState:
         """What the agent says of itself, as soon as it answers. Raises GuestNotReadyError at the deadline."""
         return self._link.state(deadline=deadline)
@@ -107,7 +112,7 @@ class ChannelGuest:
         frames = _description(argv, self._environment | dict(env or {}), cwd, timeout)
         what = f"run {describe(argv)}"
         command = _Command(max_output)
-        began = time.monotonic()
+        began, boot = time.monotonic(), self._link.last_boot
         number = self._link.add(command.hear)
         try:
             self._link.send_all([(kind, number, content) for kind, content in frames])
@@ -126,7 +131,8 @@ class ChannelGuest:
         finally:
             self._link.remove(number)
         if command.ending is None:
-            why = f"its connection ended ({self._link.why_closed})" if not self.connected else "the guest restarted"
+            who = "the guest" if self._link.last_boot != boot else "the guest's agent"
+            why = f"its connection ended ({self._link.why_closed})" if not self.connected else f"{who} restarted"
             raise GuestLostError(f"{why} while the guest was to {what}")
         return command.result(argv, cwd, what, seconds)
 

@@ -92,6 +92,10 @@ class Link:
         return self._why is None
 
     @property
+    def last_boot(self) -> str:
+        return self._state.boot_id if self._state else ""
+
+    @property
     def why_closed(self) -> str:
         return self._why or "it is open"
 
@@ -210,10 +214,11 @@ class Link:
         state = AgentState(*words[:5])
         with self._changed:
             before, self._state, self._heard = self._state, state, time.monotonic()
-            another = before is not None and before.boot_id != state.boot_id
+            # An agent says unasked that it has begun.
+            another = before is not None and (before.boot_id != state.boot_id or state.nonce == "-")
             listeners = list(self._listeners.values()) if another else []
             if another:
                 self._listeners.clear()
             self._changed.notify_all()
-        for listener in listeners:  # their commands ended with the boot they were started in
+        for listener in listeners:  # their commands ended with the boot, or the agent, they were started in
             listener(None, b"")

@@ -94,6 +94,10 @@ class Guest(Protocol):
         """Reboot, wait until the ready marker of the *new* boot is there, return the new boot id."""
 
     @property
+    def last_boot(self) -> str:
+        """The boot id that was heard of last, "" for none yet."""
+
+    @property
     def connected(self) -> bool: ...
 
     def reconnect(self, *, deadline: Deadline) -> None:

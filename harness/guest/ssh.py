@@ -46,6 +46,7 @@ class SshGuest:
         self._transport = transport
         self._ready_path = ready_path
         self._environment = dict(environment)
+        self._last_boot = ""
 
     @classmethod
     def connect(
@@ -152,7 +153,13 @@ class SshGuest:
         result = self.run(["cat", _BOOT_ID], deadline=deadline, max_output=1024)
         if result.exit_code != 0:
             raise GuestError("the guest does not tell its boot id")
-        return result.stdout.decode("ascii", "replace").strip()
+        self._last_boot = result.stdout.decode("ascii", "replace").strip()
+        return self._last_boot
+
+    @property
+    def last_boot(self) -> str:
+        """The boot id that was heard of last, "" for none yet."""
+        return self._last_boot
 
     def reboot(self, *, deadline: Deadline) -> str:
         """See protocol.Guest: another boot id, and the ready marker of that boot, or GuestNotReadyError."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -113,6 +114,10 @@ class Recording:
         while self._steps and self.size > self._most:
             shutil.rmtree(self._steps.pop(0).folder)
         return paused if self._steps else None
+
+    def now(self, run: str, facts: Mapping[str, Any]) -> Kept:
+        """Those of ``run`` as they are, for this process alone."""
+        return Kept(self._folder, run, time.time(), math.inf, self.steps, facts)
 
     def keep(self, run: str, facts: Mapping[str, Any]) -> Kept | None:
         """Let them outlive this process, with ``facts`` (secret ones too) for whoever goes on from them."""

@@ -146,6 +146,34 @@ def resume(
     on_machine: Callable[[Machine], None] = lambda _machine: None,
     on_secrets: Callable[[Sequence[str]], None] = lambda _secrets: None,
 ) -> Iterator[Deployed]:
+    """``go_back``, told as the machine of a run."""
+    facts = ImageFacts.of(image)
+    bus.emit(MachineChosen(image=facts, accelerator=hypervisor.accelerator(image)))
+    with go_back(
+        hypervisor, image, request, wanted, bus, changes,
+        deadline=deadline, on_machine=on_machine, on_secrets=on_secrets,
+    ) as deployed:  # fmt: skip
+        reason = f"it goes on from the checkpoint before {wanted.step} of the run {wanted.kept.run}"
+        bus.emit(MachineChosen(forked=True, fork_reason=reason))
+        if seen := wanted.kept.facts.get("seen"):
+            bus.notice("note", f"its specialization was read back in the run {wanted.kept.run}")
+            bus.emit(_seen(seen))
+        yield deployed
+
+
+@contextlib.contextmanager
+def go_back(
+    hypervisor: Hypervisor,
+    image: Image,
+    request: MachineRequest,
+    wanted: Resume,
+    bus: EventBus,
+    changes: Changes | None = None,
+    *,
+    deadline: Deadline,
+    on_machine: Callable[[Machine], None] = lambda _machine: None,
+    on_secrets: Callable[[Sequence[str]], None] = lambda _secrets: None,
+) -> Iterator[Deployed]:
     """The machine as it was before a step, with entropy and clock of its own, and ``changes`` in its payload, for the
     time of the context.
 
@@ -161,8 +189,6 @@ def resume(
         raise HostError(f"the checkpoints of {wanted.kept.run} are damaged", hint="run it again") from error
     on_secrets(identity.secrets)
     memory_mb = request.memory_mb or image.recipe.memory_mb
-    facts = ImageFacts.of(image)
-    bus.emit(MachineChosen(image=facts, accelerator=hypervisor.accelerator(image)))
     spec = MachineSpec(
         name=f"vmrole-{secrets.token_hex(3)}",
         image=image,
@@ -177,13 +203,8 @@ def resume(
         with bus.phase("resume", awaits="the guest to go on from its checkpoint"):
             machine = stack.enter_context(hypervisor.resume(spec, checkpoint, deadline=deadline))
             on_machine(machine)
-            reason = f"it goes on from the checkpoint before {wanted.step} of the run {wanted.kept.run}"
-            bus.emit(MachineChosen(forked=True, fork_reason=reason))
             guest = resumption.go_on(machine, identity, changes, deadline=deadline)
             stack.callback(guest.close)
-        if seen := wanted.kept.facts.get("seen"):
-            bus.notice("note", f"its specialization was read back in the run {wanted.kept.run}")
-            bus.emit(_seen(seen))
         yield Deployed(machine, guest, image, identity, system)
 
 

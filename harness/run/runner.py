@@ -16,6 +16,7 @@ from pathlib import Path
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, HostError, TimeLimitError, VmRoleError
 from harness.files import refusal, replace_file
+from harness.guest.protocol import Guest
 from harness.image.recipe import Image
 from harness.machine.checkpoints import LIFE_HOURS, Recording
 from harness.machine.protocol import Capability, Console, Hypervisor, Machine, MachineState
@@ -31,7 +32,8 @@ from harness.run.host import find_image, hypervisor
 from harness.run.interrupt import again_interruptible
 from harness.run.limits import limited
 from harness.run.recorder import Recorder
-from harness.run.request import KEEP_HOURS, RunRequest
+from harness.run.replay import facts_of, go_back, resumed
+from harness.run.request import KEEP_HOURS, Resume, RunRequest
 from harness.run.result import Conclusion, Outcome, RunResult, StepResult, Verdict, conclude
 from harness.run.system import system_of
 from harness.run.watch import watched
@@ -65,6 +67,8 @@ class Role:
     recording: Recording | None = None
     error: BaseException | None = None
     kept: bool = False
+    boot: str = ""
+    """The boot in which the guest was before the step that runs."""
     keep_anyway: bool = False
     """Set by whoever found a fault that the run itself did not see; --keep failed then keeps the machine."""
     errors_told: list[str] = field(default_factory=list)
@@ -205,12 +209,33 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
     def on_machine(machine: Machine) -> None:
         role.machine = machine
 
-    role.deployed = stack.enter_context(_machine(role, driver, image, scratch, deadline, on_machine))
-    deployed = role.deployed
+    def again(step: Step, guest: Guest) -> Guest | None:
+        """Its machine takes the place of the one that is there."""
+        assert role.machine is not None
+        if role.recording is None or deadline.expired or not _lives_on(role.machine, guest, role.boot, deadline):
+            return None
+        if step.id not in {taken.step for taken in role.recording.steps}:
+            return None
+        bus.notice("note", f"the answer of step {step.id} was lost: it is run again from the checkpoint before it")
+        watching.close()
+        facts = facts_of(_left(role))
+        wanted = Resume(role.recording.now(request.name, facts), step.id)
+        place.close()
+        going_back = go_back(driver, image, request.machine, wanted, bus, deadline=deadline, on_machine=on_machine)
+        role.deployed = machine = place.enter_context(going_back)
+        watching.enter_context(watched(machine.machine, machine.guest))
+        # The other recording stays: the new machine's disk is based on its layers.
+        role.recording = stack.enter_context(driver.recording(machine.machine.name))
+        _checkpoint(role, step)
+        return machine.guest
+
+    place = stack.enter_context(contextlib.ExitStack())
+    role.deployed = deployed = place.enter_context(_machine(role, driver, image, scratch, deadline, on_machine))
     able = Capability.checkpoint in deployed.machine.capabilities and deployed.system.resumption is not None
     if request.checkpoints and able:
         role.recording = stack.enter_context(driver.recording(deployed.machine.name))
-    with bus.phase("steps", limit=deadline.timeout()), watched(deployed.machine, deployed.guest):
+    with bus.phase("steps", limit=deadline.timeout()), contextlib.ExitStack() as watching:
+        watching.enter_context(watched(deployed.machine, deployed.guest))
         executor = deployed.system.executor(image.recipe)
         executor.prepare(request.plan, deployed.guest, bus, deadline=deadline)
         execute(
@@ -221,6 +246,7 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
             deadline=deadline,
             masker=role.masker,
             before=lambda step: _checkpoint(role, step),
+            again=again,
             start=request.resume.step if request.resume else None,
             slowness=1.0 if request.exact_timeouts else driver.slowness(image),
         )
@@ -237,8 +263,6 @@ def _machine(
     """The specialised machine of the run: a fresh one, or one that goes on from a checkpoint."""
     request, bus, payload = role.request, role.bus, role.request.package.payload
     if request.resume:
-        from harness.run.replay import resumed
-
         return resumed(
             driver,
             image,
@@ -262,10 +286,34 @@ def _machine(
     )
 
 
+def _lives_on(machine: Machine, guest: Guest, boot: str, deadline: Deadline) -> bool:
+    """Whether the guest answers, still in the boot that is known of it."""
+    if machine.state() is not MachineState.running or machine.why_paused():
+        return False
+    limit = deadline.within(_RETURN_SECONDS)
+    with contextlib.suppress(VmRoleError):
+        if not guest.connected:
+            guest.reconnect(deadline=limit)
+        return guest.boot_id(deadline=limit) == boot
+    return False
+
+
+def _left(role: Role) -> Deployed:
+    """The machine that is about to be left, with what only it has saved."""
+    deployed = role.deployed
+    assert deployed is not None
+    console = role.request.output / "console.log"
+    _save_console(role)
+    console.replace(console.with_name("console-before.log"))
+    role.deployed = role.machine = None
+    return deployed
+
+
 def _checkpoint(role: Role, step: Step) -> None:
     """Save the machine before ``step``. A run does not fail for want of checkpoints; that is told once."""
-    if role.recording is None or role.machine is None:
+    if role.recording is None or role.machine is None or role.deployed is None:
         return
+    role.boot = role.deployed.guest.last_boot
     began = time.monotonic()
     try:
         paused = role.recording.take(role.machine, step.id)
@@ -289,8 +337,6 @@ def _keep_checkpoints(role: Role) -> None:
         return
     if not wrong and role.error is None and not role.keep_anyway:
         return
-    from harness.run.replay import facts_of
-
     seen = next(iter(role.recorder.instances), None)
     try:
         kept = recording.keep(request.name, facts_of(role.deployed, seen, request))

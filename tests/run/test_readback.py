@@ -92,6 +92,7 @@ class NamespaceGuest:
         raise NotImplementedError
 
     connected = True
+    last_boot = ""
 
     def reconnect(self, *, deadline: Deadline) -> None:
         raise NotImplementedError

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from harness.deadline import Deadline
-from harness.guest.protocol import MAX_OUTPUT
+from harness.errors import GuestError
+from harness.guest.protocol import MAX_OUTPUT, Guest, GuestResult
 from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import HELPER
 from harness.masking import Masker
@@ -24,8 +25,9 @@ from harness.package.parameters import read_parameters
 from harness.plan import Event, Plan, Step, make_plan
 from harness.run.events import Event as RunEvent
 from harness.run.events import EventBus, Notice, StepFinished
-from harness.run.execute import execute
-from harness.run.result import StepResult, StepTimeout
+from harness.run.execute import Again, _agreed, execute
+from harness.run.result import Outcome, StepResult, StepTimeout
+from harness.run.system import Done
 from harness.run.windows.collect import collect
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.job import MOST, Ending, job_of, read_ending
@@ -93,6 +95,7 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
         event: Event = "deploy",
         seconds: float = HANGS,
         slowness: float = 1.0,
+        again: Again = lambda _step, _guest: None,
     ) -> Ran:
         if isinstance(source, dict):
             document = tmp_path / "x.resext"
@@ -110,7 +113,8 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
         bus.subscribe(ran)
         executor = WindowsExecutor(True, frozenset(cannot))
         executor.prepare(plan, guest, bus, deadline=Deadline(HANGS))
-        execute(plan, executor, guest, bus, deadline=Deadline(seconds), masker=Masker(), slowness=slowness)
+        limit = Deadline(seconds)
+        execute(plan, executor, guest, bus, deadline=limit, masker=Masker(), slowness=slowness, again=again)
         return ran
 
     return start
@@ -384,6 +388,82 @@ def test_what_begins_is_noted(guest: WinRmGuest, native_windows: NativeWindows) 
     begun.mkdir()
     assert direct(guest, "line=cmd.exe /c exit 7")[0] == 7, "what cannot be noted runs all the same"
     begun.rmdir()
+
+
+ENDS_ITS_HELPER = r"""
+#include <windows.h>
+#include <stdio.h>
+#include <tlhelp32.h>
+int main(void)
+{
+    PROCESSENTRY32 entry = {.dwSize = sizeof entry};
+    HANDLE all = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
+    puts("once more");
+    if (GetFileAttributesA("C:\\ended.txt") != INVALID_FILE_ATTRIBUTES)
+        return 5;
+    CloseHandle(CreateFileA("C:\\ended.txt", GENERIC_WRITE, 0, NULL, CREATE_ALWAYS, 0, NULL));
+    for (BOOL more = Process32First(all, &entry); more; more = Process32Next(all, &entry))
+        if (!_stricmp(entry.szExeFile, "vmrole-run.exe"))
+            TerminateProcess(OpenProcess(PROCESS_TERMINATE, FALSE, entry.th32ProcessID), 0);
+}
+"""
+"""Ends what would tell of it, as if all were well; the next time itself with 5."""
+
+
+@pytest.fixture
+def ends_its_helper(native_windows: NativeWindows) -> Iterator[str]:
+    program(native_windows.drive / "ends.exe", ENDS_ITS_HELPER)
+    yield "C:\\ends.exe"
+    (native_windows.drive / "ended.txt").unlink()
+
+
+def test_a_telling_that_is_cut_is_not_judged(run: Run, ends_its_helper: str) -> None:
+    with pytest.raises(GuestError, match="what became of step preinstall-1 is not known") as caught:
+        run(scripts(script(1, ends_its_helper), script(2, "cmd.exe /c exit 0")))
+    assert caught.value.exit_code == 3 and caught.value.blame == "guest"
+
+
+def test_the_second_answer_of_a_step_counts_and_is_told(run: Run, ends_its_helper: str) -> None:
+    asked: list[str] = []
+
+    def again(step: Step, lost: Guest) -> Guest:
+        asked.append(step.id)
+        return lost
+
+    ran = run(scripts(script(1, ends_its_helper), script(2, "cmd.exe /c exit 0")), again=again)
+    assert (ran.outcomes, asked) == ({"preinstall-1": "failed", "preinstall-2": "skipped"}, ["preinstall-1"])
+    step = ran.steps["preinstall-1"]
+    assert step.exit_code == 5 and step.stdout == "once more\r\n"
+    assert "this is its second answer: it was run again from the checkpoint before it" in (step.finding or "")
+
+
+def test_a_step_whose_answer_is_lost_twice(run: Run, ends_its_helper: str, native_windows: NativeWindows) -> None:
+    def again(_step: Step, lost: Guest) -> Guest:
+        (native_windows.drive / "ended.txt").unlink()
+        return lost
+
+    with pytest.raises(GuestError, match="its answer was lost twice"):
+        run(scripts(script(1, ends_its_helper)), again=again)
+
+
+def test_two_answers_that_differ() -> None:
+    def answer(code: int | None, outcome: Outcome = Outcome.succeeded) -> Done:
+        return Done(outcome, GuestResult(code, b"", b"", 0.1), "the end was lost")
+
+    lost = Outcome.unknown
+    differ = _agreed(answer(5, lost), answer(0))
+    assert differ.outcome is lost and differ.finding == (
+        "two answers from the same checkpoint differ: exit code 5, then exit code 0"
+    )
+    assert _agreed(answer(5, lost), answer(None, Outcome.timed_out)).outcome is lost
+    assert _agreed(answer(5, lost), answer(5, Outcome.failed)).outcome is Outcome.failed
+    assert _agreed(answer(None, lost), answer(0)).outcome is Outcome.succeeded
+
+
+def test_the_stand_in_s_own_exit_code_is_not_judged_either(run: Run) -> None:
+    """Its name is not there where the end was cut."""
+    ran = run(scripts(script(1, "cmd.exe /c exit 9150")))
+    assert ran.outcomes == {"preinstall-1": "not_executable"}
 
 
 def test_a_slow_client_gets_all(native_windows: NativeWindows, tmp_path: Path) -> None:

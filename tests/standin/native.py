@@ -82,8 +82,9 @@ def compile_tool(name: str, folder: Path) -> Path:
 
 
 def wine_environment(prefix: Path) -> dict[str, str]:
-    """The environment of Wine programs in ``prefix``: that of the guest."""
-    return ENVIRONMENT | {"WINEPREFIX": str(prefix)}
+    """The environment of Wine programs in ``prefix``: that of the guest, but for what Wine says of itself, which has no
+    file of its own here."""
+    return ENVIRONMENT | {"WINEPREFIX": str(prefix), "WINEDEBUG": "-all"}
 
 
 def in_wine(*argv: str | Path) -> list[str]:

@@ -27,6 +27,8 @@ _FOLDERS = (
     "C:\\Windows\\vmrole-unavailable.log",
     "C:\\Windows\\Panther\\setupact.log",
     "C:\\Windows\\Panther\\UnattendGC",
+    "Z:\\run\\vmrole\\standin.log",  # what Wine says of itself, and its kernel
+    "Z:\\run\\vmrole\\kernel.log",
 )
 _TOLD = 5
 

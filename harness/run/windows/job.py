@@ -125,7 +125,8 @@ def read_ending(nonce: str, stderr: bytes) -> tuple[bytes, Ending]:
         return stderr, Ending()
     own, told = stderr[:at], stderr[at:]
     facts: dict[str, list[str]] = {}
-    for line in told.split(b"\n")[:_MOST_TOLD]:
+    # A line without its end was cut, and its value perhaps, too.
+    for line in told.split(b"\n")[:-1][:_MOST_TOLD]:
         if line.startswith(mark + b" "):
             key, _, value = line[len(mark) + 1 :].decode("utf-8", "replace").partition("=")
             facts.setdefault(key, []).append("".join(c if c.isprintable() else "?" for c in value)[:_MOST_FACT])

@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -28,6 +29,8 @@ struct job {
 	uint32_t id;
 	pid_t pid;
 	int in, out, err; /* -1: closed */
+	/* Bytes in its pipes when it ended, until they are read: its own, which no time limit cuts off. */
+	int owed_out, owed_err;
 	int status;
 	long long limit, ended_at, heard_at; /* milliseconds of the monotonic clock; limit 0: none */
 	unsigned char *waiting; /* standard input that the command has not taken yet */
@@ -294,8 +297,14 @@ int jobs_poll(struct pollfd *polls, int most, int *timeout_ms)
 	return count;
 }
 
+static int waiting_in(int end)
+{
+	int size = 0;
+	return end >= 0 && ioctl(end, FIONREAD, &size) == 0 ? size : 0;
+}
+
 /* Sends what there is of one stream, at most a few frames, so that no command keeps the others waiting. */
-static void listen_to(struct job *job, int *end, uint32_t type)
+static void listen_to(struct job *job, int *end, int *owed, uint32_t type)
 {
 	static unsigned char data[FRAME_MOST];
 	for (int turn = 0; *end >= 0 && turn < 4; turn++) {
@@ -303,9 +312,11 @@ static void listen_to(struct job *job, int *end, uint32_t type)
 		if (got > 0) {
 			channel_send(type, job->id, data, (size_t)got);
 			job->heard_at = now_ms();
+			*owed -= got < *owed ? (int)got : *owed;
 		} else if (got == 0) {
 			close_end(end);
 		} else if (errno != EINTR) {
+			*owed = 0;
 			return;
 		}
 	}
@@ -334,15 +345,18 @@ void jobs_step(void)
 		if (!job->ended && waitpid(job->pid, &job->status, WNOHANG) == job->pid) {
 			job->ended = true;
 			job->ended_at = now_ms();
+			job->owed_out = waiting_in(job->out);
+			job->owed_err = waiting_in(job->err);
 		}
-		listen_to(job, &job->out, FRAME_STDOUT);
-		listen_to(job, &job->err, FRAME_STDERR);
+		listen_to(job, &job->out, &job->owed_out, FRAME_STDOUT);
+		listen_to(job, &job->err, &job->owed_err, FRAME_STDERR);
 		if (!job->ended && !job->killed && job->limit && now_ms() >= job->limit) {
 			job->killed = true;
 			kill_session(job->pid);
 		}
 		bool silent = job->out < 0 && job->err < 0;
-		if (job->ended && (silent || now_ms() >= drained_at(job)))
+		bool owes = job->owed_out > 0 || job->owed_err > 0;
+		if (job->ended && (silent || (!owes && now_ms() >= drained_at(job))))
 			finish(job);
 	}
 }

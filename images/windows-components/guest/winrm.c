@@ -4,6 +4,8 @@
 
 #include <winsock2.h>
 
+#include "../run/start.h"
+
 #include <string.h>
 
 enum { HTTPS_PORT = 5986, PATIENCE_MS = 180000, STEP_MS = 20 };
@@ -14,7 +16,7 @@ static DWORD run(const char *line)
 	STARTUPINFOW how = {.cb = sizeof how};
 	PROCESS_INFORMATION made;
 	DWORD code;
-	if (!CreateProcessW(NULL, wide(line), NULL, NULL, FALSE, CREATE_NO_WINDOW, NULL, NULL, &how, &made))
+	if (!start_process(NULL, wide(line), FALSE, CREATE_NO_WINDOW, NULL, NULL, &how, &made))
 		return GetLastError();
 	WaitForSingleObject(made.hProcess, INFINITE);
 	GetExitCodeProcess(made.hProcess, &code);

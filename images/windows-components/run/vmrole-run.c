@@ -21,6 +21,7 @@
 #include <wchar.h>
 
 #include "mark.h"
+#include "start.h"
 
 #define BEGUN L"C:\\ProgramData\\VMRole\\begun"
 #define LOG L"C:\\Windows\\vmrole-unavailable.log"
@@ -29,7 +30,6 @@
 #define DRAIN_MS 1000
 #define STILL_MS 250
 #define KILL_MS 10000
-#define ATTEMPTS 6
 
 struct text {
     char *data;
@@ -527,16 +527,11 @@ static BOOL create(const struct job *job, wchar_t *line, DWORD flags, STARTUPINF
         return CreateProcessWithLogonW(name, domain, job->password ? job->password : L"", LOGON_WITH_PROFILE, NULL, line,
                                        flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, block, NULL, start, process);
     }
-    // The group of the remote shell does not let its processes go: then with it. Wine's internal error is a process that
-    // ended before it began: nothing of the program was executed, and it may be started again.
-    for (int attempt = 1;; attempt++) {
-        if (CreateProcessW(NULL, line, NULL, NULL, TRUE, flags, NULL, NULL, start, process))
-            return TRUE;
-        if (GetLastError() == ERROR_ACCESS_DENIED && flags & CREATE_BREAKAWAY_FROM_JOB)
-            flags &= ~(DWORD)CREATE_BREAKAWAY_FROM_JOB;
-        else if (GetLastError() != ERROR_INTERNAL_ERROR || attempt >= ATTEMPTS)
-            return FALSE;
-    }
+    if (start_process(NULL, line, TRUE, flags, NULL, NULL, start, process))
+        return TRUE;
+    // The group of the remote shell does not let its processes go.
+    return GetLastError() == ERROR_ACCESS_DENIED &&
+           start_process(NULL, line, TRUE, flags & ~(DWORD)CREATE_BREAKAWAY_FROM_JOB, NULL, NULL, start, process);
 }
 
 static void write_script(const struct job *job)

@@ -82,7 +82,7 @@ int main(void)
 		fprintf(stderr, "the command line is too long\n");
 		return 1;
 	}
-	if (!CreateProcessW(ENGINE, line, NULL, NULL, TRUE, 0, NULL, NULL, &how, &made))
+	if (!start_process(ENGINE, line, TRUE, 0, NULL, NULL, &how, &made))
 		unavailable(L"powershell");
 	WaitForSingleObject(made.hProcess, INFINITE);
 	GetExitCodeProcess(made.hProcess, &code);

@@ -22,6 +22,7 @@
 #include <wchar.h>
 
 #include "../../windows-components/run/mark.h"
+#include "../../windows-components/run/start.h"
 
 enum frame_type {
 	FRAME_STDIN = 1, /* none is the end */
@@ -39,7 +40,6 @@ enum {
 	PIPE_SIZE = 32 * 1024,
 	SILENCE_MS = 250, /* what a command left running may hold its output open: so long it is listened to */
 	PATIENCE_MS = 1000,
-	ATTEMPTS = 6,
 	TERMINATED = 1067, /* ERROR_PROCESS_ABORTED */
 };
 
@@ -315,18 +315,13 @@ static DWORD start(struct command *command, wchar_t *line, const wchar_t *folder
 	static SRWLOCK starting = SRWLOCK_INIT;
 	STARTUPINFOW how = {.cb = sizeof how, .dwFlags = STARTF_USESTDHANDLES};
 	PROCESS_INFORMATION made;
-	DWORD error = 0;
 	command->job = CreateJobObjectW(NULL, NULL);
 	AcquireSRWLockExclusive(&starting);
 	BOOL piped = make_pipe(&command->in, &how.hStdInput, TRUE) && make_pipe(&command->out, &how.hStdOutput, FALSE) &&
 		     make_pipe(&command->err, &how.hStdError, FALSE);
-	/* Wine's internal error is a process that ended before it began: nothing of the command was executed, and it may be
-	 * started again. Seen on a busy emulated processor. */
-	for (int attempt = 0; attempt < ATTEMPTS && (attempt == 0 || error == ERROR_INTERNAL_ERROR); attempt++) {
-		BOOL started = piped && CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT,
-						       environment, *folder ? folder : NULL, &how, &made);
-		error = started ? 0 : GetLastError() ? GetLastError() : ERROR_GEN_FAILURE;
-	}
+	BOOL started = piped && start_process(NULL, line, TRUE, CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT, environment,
+					      *folder ? folder : NULL, &how, &made);
+	DWORD error = started ? 0 : GetLastError() ? GetLastError() : ERROR_GEN_FAILURE;
 	if (how.hStdInput)
 		CloseHandle(how.hStdInput);
 	HANDLE outputs[] = {how.hStdOutput, how.hStdError};

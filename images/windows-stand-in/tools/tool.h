@@ -14,6 +14,8 @@
 #include <string.h>
 #include <wchar.h>
 
+#include "../../windows-components/run/start.h"
+
 #define UNAVAILABLE_LOG L"C:\\windows\\vmrole-unavailable.log"
 #define SYSTEM32 L"C:\\windows\\system32"
 enum { UNAVAILABLE = 9150, CONTROL_PORT = 5984 };
@@ -74,7 +76,7 @@ static inline int run_wines(const wchar_t *folder, const wchar_t *name)
 	_snwprintf(program, MAX_PATH, L"%ls\\wine-%ls.exe", folder, name);
 	_snwprintf(line, 8192, L"wine-%ls.exe%ls", name, own);
 	program[MAX_PATH - 1] = line[8191] = 0;
-	if (!CreateProcessW(program, line, NULL, NULL, TRUE, 0, NULL, NULL, &how, &made))
+	if (!start_process(program, line, TRUE, 0, NULL, NULL, &how, &made))
 		unavailable(name);
 	WaitForSingleObject(made.hProcess, INFINITE);
 	GetExitCodeProcess(made.hProcess, &code);

@@ -10,7 +10,7 @@ import time
 import traceback
 from pathlib import Path
 
-from standin import places
+from standin import kernel, places
 from standin.control import Control
 from standin.machine import Machine
 from standin.runner import Runner
@@ -30,6 +30,7 @@ class Partner:
 
     def serve(self) -> None:
         places.PARTNER.parent.mkdir(mode=0o700, exist_ok=True)
+        kernel.follow()
         places.PARTNER.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(places.PARTNER))

@@ -15,6 +15,7 @@ PASSWORD = STATE / "administrator"
 CERTIFICATE = STATE / "winrm.pem"
 """Certificate and private key of the HTTPS listener."""
 LOG = Path("/run/vmrole/standin.log")
+KERNEL_LOG = Path("/run/vmrole/kernel.log")
 PARTNER = Path("/run/vmrole/partner")
 """Where the resident agent asks for what it cannot do (images/debian-12/agent/partner.c)."""
 READY = Path("/run/vmrole/ready")
@@ -35,6 +36,6 @@ ENVIRONMENT = {
     "LANG": "en_US.UTF-8",
     "TZ": "UTC",
     "WINEPREFIX": str(PREFIX),
-    "WINEDEBUG": "-all",
+    "WINEDEBUG": "err+all,fixme-all",  # to LOG; never to what a program says
     "WINEDLLOVERRIDES": "mscoree,mshtml=;winemenubuilder.exe=d",
 }

@@ -47,6 +47,11 @@ class Runner:
         self._token = ""
         self._port = 0
 
+    @property
+    def pid(self) -> int:
+        """Its process, 0 while there is none."""
+        return self._process.pid if self._process else 0
+
     def start(self) -> None:
         """Start it, if it does not run. Raises OSError when it does not come up."""
         with self._lock:
@@ -218,7 +223,8 @@ class Process:
         if len(head) < _HEAD.size:
             return 0, b""
         kind, size = _HEAD.unpack(head)
-        return kind, self._file.read(size)
+        content = self._file.read(size)
+        return (kind, content) if len(content) == size else (0, b"")
 
     def _listen(self) -> None:
         code = 1067  # ERROR_PROCESS_ABORTED, when the runner goes without a word

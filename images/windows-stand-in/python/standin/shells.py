@@ -30,6 +30,8 @@ _ENVELOPE = 2048
 """Bytes of an answer that are not output."""
 _NOT_FOUND = 2
 _INVALID_FOLDER = 267
+_NO_RUNNER = 1053
+"""ERROR_SERVICE_REQUEST_TIMEOUT; not 1359, which Wine gives itself."""
 
 _TERMINATE = f"{SHELL}/signal/terminate"
 _SIGNALS = (_TERMINATE, f"{SHELL}/signal/ctrl_c", f"{SHELL}/signal/ctrl_break")
@@ -181,7 +183,7 @@ class Shells:
             what = {_NOT_FOUND: "The system cannot find the file specified.", _INVALID_FOLDER: "The folder is invalid."}
             raise Fault(error.code, what.get(error.code, f"Windows error {error.code}."), sender=False) from None
         except OSError as error:
-            raise Fault(1359, f"No command can be started: {error}.", sender=False) from None
+            raise Fault(_NO_RUNNER, f"No command can be started: {error}.", sender=False) from None
         with self._lock:
             shell.commands[identifier] = process
         body = f"<rsp:CommandResponse><rsp:CommandId>{soap.text(identifier)}</rsp:CommandId></rsp:CommandResponse>"
