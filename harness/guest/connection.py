@@ -25,8 +25,11 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 logging.getLogger("paramiko").propagate = False
 
 _BANNER_WAIT = 1.0
-"""Seconds for the server's first bytes. User-mode networking accepts connections before the guest listens; a client
-that stays on such a connection waits for the guest's retransmission timers."""
+"""Seconds for the server's first bytes, at the first attempt. User-mode networking accepts connections before the guest
+listens; a client that stays on such a connection waits for the guest's retransmission timers."""
+_BANNER_GROWS = 1.5
+"""Each attempt waits that much longer: a guest on a busy host starts a process for each connection, and never gets to
+speak when all of them are given up too early."""
 _KEEPALIVE = 15
 _MAX_PACKET = 256 * 1024
 """Bytes; what OpenSSH takes. A packet of a channel has 32 KiB at most, as we ask for."""
@@ -72,11 +75,12 @@ def connect(access: Access, *, deadline: Deadline) -> paramiko.Transport:
     Raises GuestError at once when the server has another host key or refuses ours, GuestNotReadyError at the deadline.
     """
     key = _client_key(access.client_key)
-    tried = "nothing was tried"
+    tried, patience = "nothing was tried", _BANNER_WAIT
     while True:
         late = deadline.expired
         try:
-            return _attempt(access, key, deadline.within(None if not late else _BANNER_WAIT))
+            limit = Deadline(_BANNER_WAIT) if late else deadline
+            return _attempt(access, key, limit, patience=max(_BANNER_WAIT, min(patience, deadline.remaining)))
         except (_HostKeyError, _RefusedError) as error:
             raise GuestError(error.message, hint=error.hint) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
@@ -86,14 +90,15 @@ def connect(access: Access, *, deadline: Deadline) -> paramiko.Transport:
                 f"the guest's SSH server did not answer within {deadline.seconds:.0f} s: {tried}",
                 awaited="the SSH server",
             )
+        patience *= _BANNER_GROWS
         time.sleep(min(0.05, deadline.remaining))
 
 
-def _attempt(access: Access, key: paramiko.PKey, deadline: Deadline) -> paramiko.Transport:
+def _attempt(access: Access, key: paramiko.PKey, deadline: Deadline, *, patience: float) -> paramiko.Transport:
     with contextlib.ExitStack() as stack:
         sock = socket.create_connection((access.host, access.port), timeout=max(0.2, min(5.0, deadline.remaining)))
         stack.callback(sock.close)
-        _await_banner(sock)
+        _await_banner(sock, patience)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = paramiko.Transport(sock, packetizer_class=_Packets)
         stack.callback(transport.close)
@@ -129,9 +134,9 @@ def _attempt(access: Access, key: paramiko.PKey, deadline: Deadline) -> paramiko
         return transport
 
 
-def _await_banner(sock: socket.socket) -> None:
+def _await_banner(sock: socket.socket, seconds: float) -> None:
     """Return when the server has begun to say "SSH-", without taking anything off the connection."""
-    sock.settimeout(_BANNER_WAIT)
+    sock.settimeout(seconds)
     try:
         said = sock.recv(4, socket.MSG_PEEK)
     except TimeoutError:

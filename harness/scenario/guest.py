@@ -223,19 +223,22 @@ class ScenarioGuest:
         return last[0]
 
     def _wait(self, what: str, look: Callable[[probes.Run], tuple[bool, str]], timeout: float) -> None:
-        """Try until it is so, once more after the time is over, and then say what the last try saw."""
+        """Try until it is so, once more after the time is over, and then say what the last try saw: the last whole one,
+        where the end of the time cut one short."""
         __tracebackhide__ = True
         with self._acting(f"wait for {what}"):
-            deadline, pause, tries = Deadline(timeout), _FIRST, 0
+            deadline, pause, tries, saw = Deadline(timeout), _FIRST, 0, ""
             while True:
                 late = deadline.expired
-                limit = max(1.0, deadline.remaining)
                 tries += 1
+                run = _Within(self._run, max(1.0, deadline.remaining))
                 try:
-                    there, saw = look(lambda argv, limit=limit: self._run(argv, limit))
+                    there, seen = look(run)
                 except GuestLostError as error:  # it restarts, perhaps
-                    there, saw = False, error.message
+                    there, seen = False, error.message
                     self._return(deadline)
+                if not (run.cut and saw):
+                    saw = seen
                 if there:
                     return
                 if late:
@@ -280,6 +283,18 @@ class ScenarioGuest:
     def _end(self, stream: bytes) -> str:
         text = _text(self._masker.beginning(stream)).strip()
         return text if len(text) <= _SHOWN else f"...{text[-_SHOWN:]}"
+
+
+class _Within:
+    """Runs commands for so many seconds each; ``cut`` when one was stopped at them."""
+
+    def __init__(self, run: Callable[[Sequence[str], float], GuestResult], seconds: float) -> None:
+        self._run, self._seconds, self.cut = run, seconds, False
+
+    def __call__(self, argv: Sequence[str]) -> GuestResult:
+        done = self._run(argv, self._seconds)
+        self.cut = self.cut or done.timed_out
+        return done
 
 
 def _text(data: bytes) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import signal
@@ -226,6 +227,32 @@ def test_a_port_that_accepts_and_says_nothing_is_left_for_the_real_server(tmp_pa
                 assert said.is_set()
                 assert guest.run(["echo", "hello"], deadline=soon()).stdout == b"hello\n"
             thread.join(HANGS)
+    finally:
+        stop_server(server)
+
+
+def test_a_server_that_is_slow_to_speak_is_waited_for(tmp_path: Path) -> None:
+    """A busy guest is, on every connection anew."""
+    server = start_server(tmp_path)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def serve(client: socket.socket) -> None:
+                time.sleep(3)
+                with client, socket.create_connection(("127.0.0.1", server.port)) as other:
+                    threading.Thread(target=_pump, args=(other, client), daemon=True).start()
+                    _pump(client, other)
+
+            def accept() -> None:
+                with contextlib.suppress(OSError):
+                    while True:
+                        threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+            threading.Thread(target=accept, daemon=True).start()
+            slow = dataclasses.replace(server, port=listener.getsockname()[1])
+            with slow.connect(deadline=Deadline(60)) as guest:
+                assert guest.run(["echo", "hello"], deadline=soon()).stdout == b"hello\n"
+            listener.shutdown(socket.SHUT_RDWR)
     finally:
         stop_server(server)
 

@@ -124,6 +124,11 @@ def test_waits_tell_what_they_saw_last(over: Over) -> None:
         guest.wait_until_succeeds("cat", "/no", timeout=4)
     with failing(r"for echo hi to fail, .*; the last time it ended with 0; stdout: hi$"):
         guest.wait_until_fails("echo", "hi", timeout=4)
+    # What it saw last is of the last time that it looked to the end.
+    slow = "test -e /run/slow && sleep 60; touch /run/slow; echo whole; exit 1"
+    guest.run(["rm", "-f", "/run/slow"])
+    with failing(r"looked \d+ times; the last time it ended with 1; stdout: whole$"):
+        guest.wait_until_succeeds("sh", "-c", slow, timeout=4)
     # A command that hangs does not make the wait longer than it was to be.
     with failing(r"it was stopped at its time-out"):
         guest.wait_until_succeeds("sleep", "60", timeout=1)
