@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError
 from harness.image.cache import check_owner, default_folder
 from harness.image.recipe import Recipe
 
-_INHERITED = ("suite", "disk_mb", "kernel_arguments", "first_modules", "second_modules", "masked")
+_INHERITED = ("suite", "disk_mb", "kernel_arguments", "first_modules", "second_modules")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -100,6 +100,9 @@ def recipe_of(text: Mapping[str, object], path: Path, folder: Path | None = None
         text = _read(path) | {key: value for key, value in text.items() if key != "like"}
     inherited = _read(place / str(text["base"])) if text.get("base") else {}
     whole = {key: inherited[key] for key in _INHERITED if key in inherited} | dict(text)
+    more, masked = text.get("masked", []), inherited.get("masked", [])
+    if isinstance(more, list) and isinstance(masked, list):
+        whole["masked"] = [*masked, *more]
     cannot = whole.get("cannot")
     if whole.get("powershell") and isinstance(cannot, list):
         whole["cannot"] = [word for word in cannot if word != "powershell"]

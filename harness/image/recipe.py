@@ -52,8 +52,8 @@ class Recipe(BaseModel):
     second_modules: tuple[str, ...] = ()
     """Kernel modules that it loads while the service manager starts."""
     base: str | None = None
-    """Image that it is built upon: it shares that one's agent, overlay and customize, and where it says nothing the
-    suite, disk, kernel arguments, modules and masked units of its recipe."""
+    """Image that it is built upon: it shares that one's agent, overlay, customize and masked units, and where it says
+    nothing the suite, disk, kernel arguments and modules of its recipe."""
     warm: tuple[str, ...] = ()
     """Shell commands that run in a generalized guest before it is frozen: what forks will need is in memory then. A
     guest where one fails is not frozen."""

@@ -19,6 +19,11 @@ def test_debian_is_there() -> None:
     assert (source.folder / "agent" / "main.c").is_file()
 
 
+def test_a_recipe_masks_what_its_base_does_and_more() -> None:
+    base, own = (set(catalog.load(name).recipe.masked) for name in ("debian-12", "windows-stand-in"))
+    assert base < own and "system/ldconfig.service" in own - base
+
+
 def test_unknown_image_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no image 'debian-11'.*debian-12"):
         catalog.load("debian-11")

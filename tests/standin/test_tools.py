@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from harness.image.catalog import load
 from tests.conftest import HANGS
 from tests.standin.native import TOOLS, Listener, compile_tool, in_wine
 
@@ -80,6 +81,15 @@ def test_what_is_not_there_fails_loudly(tools: Tools, argv: list[str], name: str
     code, out, err = tools.run(*argv)
     assert (code, out, err) == (UNAVAILABLE & 0xFF, "", f"{name} is not available on the stand-in guest\n")
     assert tools.log == f"{before}{name}\n"
+
+
+def test_wine_says_it_is_the_windows_of_the_recipe(tools: Tools) -> None:
+    options = "HKLM\\SYSTEM\\CurrentControlSet\\Control\\ProductOptions"
+    argv = in_wine("cmd", "/c", f"ver& reg query {options} /v ProductType")
+    done = subprocess.run(argv, env=tools.environment, capture_output=True, timeout=HANGS, check=False)
+    version = load("windows-stand-in").recipe.version.removesuffix(".0")
+    assert f"Microsoft Windows {version}\r\n" in done.stdout.decode()
+    assert b"ServerNT" in done.stdout
 
 
 def test_a_batch_file_that_swallows_the_code_is_seen(tools: Tools) -> None:
