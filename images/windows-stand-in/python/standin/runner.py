@@ -47,11 +47,6 @@ class Runner:
         self._token = ""
         self._port = 0
 
-    @property
-    def pid(self) -> int:
-        """Its process, 0 while there is none."""
-        return self._process.pid if self._process else 0
-
     def start(self) -> None:
         """Start it, if it does not run. Raises OSError when it does not come up."""
         with self._lock:
