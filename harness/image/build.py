@@ -193,6 +193,10 @@ def _build(cache: Cache, source: Source, key: str, components: Path, deadline: D
             f"the image cache {cache.folder} has {free >> 20} MiB of room, building {name} takes {_ROOM >> 20} MiB",
             hint="remove old images with 'vmrole images remove', or choose another folder with VMROLE_CACHE_DIR",
         )
+    if supplied := source.recipe.powershell:
+        from harness.image.powershell import kept
+
+        kept(supplied)  # before minutes of work that end without it
     build = cast(Build, importlib.import_module(f"harness.image.builders.{source.recipe.builder}").build)
     with cache.workplace(f"{name}-{key}") as work:
         progress(f"building the image {name}")

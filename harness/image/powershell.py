@@ -58,8 +58,8 @@ def variant(name: str, file: Path, *, cache: Cache, deadline: Deadline) -> str:
     return f"{name}{SUFFIX}"
 
 
-def unpack(digest: str, folder: Path) -> None:
-    """The zip that was kept, in the new ``folder``. Raises HostError when it is not there any more."""
+def kept(digest: str) -> Path:
+    """The zip that was kept. Raises HostError when it is not there any more."""
     file = media_folder(Cache.of_user()) / f"{digest}.zip"
     try:
         check_owner(file)
@@ -68,6 +68,12 @@ def unpack(digest: str, folder: Path) -> None:
             "the PowerShell of the image is not in the cache any more",
             hint="build it again with 'vmrole images build windows-stand-in --powershell ZIP'",
         ) from None
+    return file
+
+
+def unpack(digest: str, folder: Path) -> None:
+    """The zip that was kept, in the new ``folder``. Raises HostError when it is not there any more."""
+    file = kept(digest)
     folder.mkdir()
     with _open(file) as archive:
         for name in archive.entries:

@@ -15,10 +15,10 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from harness.package.sizes import LARGEST
+
 _PLACEHOLDER: Final = re.compile(r"(?i:\[param\.)[^\]\[]+\]")
 
-#: Numbers of the format are 32-bit ones of .NET [INFER]; no time-out, count or port needs more.
-LARGEST: Final = 2**31 - 1
 BOOLEANS: Final = {"true": True, "false": False}
 
 

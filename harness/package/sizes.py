@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The default size profiles of VMM: what ``VMSize`` means in processors and memory [BLOG 2014-03-09].
+"""The largest number, and the size profiles of VMM: what ``VMSize`` means in processors and memory [BLOG 2014-03-09].
 
 An administrator could add profiles of other names; theirs are not known here.
 """
@@ -7,6 +7,9 @@ An administrator could add profiles of other names; theirs are not known here.
 from __future__ import annotations
 
 from typing import Final
+
+#: Numbers of the format are 32-bit ones of .NET [INFER]; no time-out, count or port needs more.
+LARGEST: Final = 2**31 - 1
 
 #: Name -> (processors, memory in MB).
 SIZES: Final = {

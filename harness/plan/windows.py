@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.package.models import LARGEST
 from harness.package.patterns import Defaults, FailurePolicy, failure_policy
+from harness.package.sizes import LARGEST
 from harness.plan import guestpaths, products
 from harness.plan.names import kebab, powershell_word, short
 from harness.plan.step import Credential, Event, Kind, Step

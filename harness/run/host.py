@@ -17,6 +17,7 @@ from harness.machine.qemu.driver import LibvirtHypervisor
 from harness.machine.sweep import sweep
 from harness.run.events import EventBus
 from harness.run.request import MachineRequest
+from harness.state import state_folder
 
 IMAGE_SECONDS = 1800.0
 """To find or build the image; a build downloads a distribution's packages."""
@@ -24,6 +25,7 @@ IMAGE_SECONDS = 1800.0
 
 def find_image(request: MachineRequest, bus: EventBus, *, deadline: Deadline) -> Image:
     """The image of ``request``, built if the cache lacks it. Raises HostError when another build was asked for."""
+    state_folder()  # where it cannot be had, that is said before minutes are spent on an image
     with bus.phase("image", awaits="the image to be there"):
         image = ensure_image(
             request.image,

@@ -81,7 +81,6 @@ OTHER = PROGRAM[:-2] + b"\x4c\x01"
         ((("pwsh.exe", PROGRAM), ("C:\\x", b"x")), "absolute path"),
         ((("pwsh.exe", PROGRAM), (link("x"), b"/etc/passwd")), "a link"),
         ((("pwsh.exe", PROGRAM), ("PWSH.EXE", PROGRAM)), "two entries of one name"),
-        ((("pwsh.exe", PROGRAM), ("big", bytes(200 << 20))), "times its size"),
         ((("pwsh.exe", PROGRAM), ("a\x01b", b"x")), "a control character"),
     ],
 )

@@ -58,7 +58,8 @@ The plugin comes with the package: `pip install 'vmrole-harness[pytest]'`.
 
 A failure shows the test's own lines only, the step that went worst with the end of its streams, the run directory, and
 the commands that run exactly that again and that go on before that step. `--full-trace` shows the harness's frames too.
-Secrets are masked in all of it. In JUnit each test has the properties `vmrole_image`, `vmrole_image_key`,
+The secrets of all roles of the test are masked in all of it, and in the run directory of each.
+In JUnit each test has the properties `vmrole_image`, `vmrole_image_key`,
 `vmrole_accelerator`, `vmrole_extension`, `vmrole_extension_version`, `vmrole_revision` (git, of the extension),
 `vmrole_verdict` and `vmrole_run` (the run directory).
 

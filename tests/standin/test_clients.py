@@ -152,7 +152,7 @@ def test_output_comes_while_the_command_runs(listener: Listener) -> None:
     shell = protocol.open_shell()
     command = protocol.run_command(shell, "echo first& set /p x=")
     _await_output(protocol, shell, command, b"first\r\n")
-    protocol.send_command_input(shell, command, "\r\n", end=True)
+    protocol.send_command_input(shell, command, "second\r\n", end=True)  # an empty line would be exit code 1
     assert protocol.get_command_output(shell, command)[2] == 0
     protocol.close_shell(shell)
 

@@ -33,12 +33,15 @@ def undisturbed(call: Callable[[], T]) -> T:
         finally:
             over.set()
 
-    threading.Thread(target=body, name="libvirt-call", daemon=True).start()
     told: BaseException | None = None
+    try:
+        threading.Thread(target=body, name="libvirt-call", daemon=True).start()
+    except KeyboardInterrupt as signalled:  # the thread runs, or is about to
+        told = signalled
     while not over.is_set():
         try:
             over.wait()
-        except BaseException as signalled:
+        except KeyboardInterrupt as signalled:
             told = told or signalled
     if told:
         raise told
