@@ -93,7 +93,9 @@ def run_part(part: Part, *, over: Callable[[], bool], may_be_empty: bool) -> End
     if part.results:
         part.results.unlink(missing_ok=True)
     began, trouble = time.monotonic(), ""
-    process = subprocess.Popen(part.argv, stdin=subprocess.DEVNULL, cwd=REPOSITORY, start_new_session=True)
+    # Whoever started us may ignore SIGINT, which is inherited; a part has to end by it.
+    argv = ("env", "--default-signal=INT", *part.argv)
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, cwd=REPOSITORY, start_new_session=True)
     try:
         while process.poll() is None and not trouble:
             if over():
