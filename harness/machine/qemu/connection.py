@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Connections to libvirt: the in-process driver with a root of our own, or any URI the user names.
 
-Facts (reference warm-fork, measured with libvirt 9.0): one embed root per process; the first domain of a fresh root
+Facts (measured with libvirt 9.0): one embed root per process; the first domain of a fresh root
 costs 2-3 s of capability probing, which a copied ``cache`` folder saves; root needs ``stdio_handler = "file"``.
 """
 

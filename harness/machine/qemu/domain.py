@@ -52,7 +52,7 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     Everything a guest does not need costs boot time under TCG, so there is no graphics, USB, option ROM or balloon;
     q35 starts about a second faster than pc (measured, images/debian-12/README.md).
     ``-netdev user,restrict=on`` is ours because libvirt's <interface type='user'> has no ``restrict`` and would let the
-    guest reach the host's loopback at 10.0.2.2 (measured, reference warm-fork).
+    guest reach the host's loopback at 10.0.2.2 (measured).
     """
     domain = ET.Element("domain", type="kvm" if kvm else "qemu")
     _text(domain, "name", spec.name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forks: machines that continue where a template was frozen (reference warm-fork).
+"""Forks: machines that continue where a template was frozen (docs/forks.md).
 
 The template's RAM is a file that every fork maps privately, its disk a backing file, its devices a small state that
 QEMU loads; nothing is copied.

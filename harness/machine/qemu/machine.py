@@ -448,7 +448,7 @@ def socket_of(connection: Connection, spec: MachineSpec, what: Literal["console"
 @contextlib.contextmanager
 def _adopting_orphans(connection: Connection) -> Iterator[None]:
     """Make a QEMU that is started now our child, so that we can reap it at once when it ends (destroy: 0.2 s instead of
-    1.2-1.9 s, measured, reference warm-fork).
+    1.2-1.9 s, measured).
 
     The capability probe has to be over before: libvirt waits for its probing QEMU to be reaped by init, and for 40 s
     when that is us.
