@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ntpath
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ _TOLD_BYTES = 1 << 20
 """What the helper tells comes after the program's own output."""
 _RETURN_SECONDS = 150.0
 """How long a guest that restarted in a step may take to come back."""
+_GOING_SECONDS = 10.0
+"""How long a guest that is being shut down may still answer."""
 _SYSTEM = frozenset({"nt authority\\system", "system", "localsystem", ".\\localsystem"})
 """Names of the account that a step without a credential runs as anyway."""
 _RESTARTED = "the guest restarted while it ran, which ended it; a reboot exit code or AlwaysReboot does that in order"
@@ -160,6 +163,8 @@ class WindowsExecutor:
                     "let the step that restarts it end with a reboot exit code, or set its AlwaysReboot")  # fmt: skip
             done = begin()
         stderr, ending = read_ending(job.nonce, done.stderr)
+        if not ending.is_whole(len(done.stdout), len(stderr)) and self._restarts(guest, before, deadline):
+            return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), _RESTARTED)
         return self._judge(step, done, stderr, ending)
 
     def _judge(self, step: Step, done: GuestResult, stderr: bytes, ending: Ending) -> Done:
@@ -216,9 +221,6 @@ class WindowsExecutor:
             return Done(Outcome.not_executable, result, "it is a 32-bit program, which the stand-in guest cannot start")
         if ending.unstartable == _ENDED_EARLY and self.stand_in:
             return Done(Outcome.not_executable, result, "Wine's process for it ended before it began, time and again")
-        if ending.unstartable == _ENDED_EARLY and self.stand_in:
-            said = "Wine ended its process before it began, time and again"
-            return Done(Outcome.not_executable, result, said)
         if ending.no_folder:
             what = f"there is no folder {step.working_directory_shown or step.working_directory}"
         elif ending.unstartable is not None:
@@ -251,6 +253,20 @@ class WindowsExecutor:
             raise
         except GuestError:  # there is no such file: nothing was ever started
             return False
+
+    def _restarts(self, guest: WinRmGuest, before: str, deadline: Deadline) -> bool:
+        """Whether the guest comes to another boot: what a restart ends has no end of its telling either. Raises
+        GuestLostError when it goes away and does not come back in another."""
+        limit = deadline.within(_GOING_SECONDS)
+        while guest.last_boot == before and not limit.expired:
+            try:
+                guest.boot_id(deadline=deadline.within(_RETURN_SECONDS))
+            except GuestLostError as error:
+                self._await_restarted(guest, before, error, deadline)
+            except GuestError:  # its ready marker is gone, or not there yet
+                pass
+            time.sleep(min(0.2, limit.remaining))
+        return guest.last_boot != before
 
     def _await_restarted(self, guest: WinRmGuest, before: str, error: GuestLostError, deadline: Deadline) -> None:
         """The guest went away: wait until it is ready in another boot, or raise ``error``."""
