@@ -60,12 +60,6 @@ _UNSTARTABLE = {2: "there is no such program", 3: "there is no such program", 5:
 
 
 _UNAVAILABLE = 9150
-"""Exit code of the stand-in guest's programs that only say that it has none (images/windows-stand-in/tools/tool.h)."""
-_ENDED_EARLY = 1359
-"""What Wine gives when a process ended before it began: nothing of the program was executed."""
-
-
-_UNAVAILABLE = 9150
 """Exit code of the stand-in's programs that only say that it has none (images/windows-stand-in/tools/tool.h)."""
 _ENDED_EARLY = 1359
 """What Wine gives for a process that ended before it began: nothing of the program was executed."""
@@ -188,10 +182,6 @@ class WindowsExecutor:
             return Done(Outcome.not_executable, result, said)
         if not ending.is_whole(len(done.stdout), len(stderr)):
             return Done(Outcome.unknown, result, _LOST)
-        if self.stand_in and ended == _UNAVAILABLE:
-            # Its name is in what was lost.
-            said = "it used a program that the stand-in guest does not have"
-            return Done(Outcome.not_executable, result, said)
         if ended is None:
             return self._never_ran(step, result, ending)
         assert step.policy is not None
