@@ -125,14 +125,18 @@ def deploy(
             on_secrets(identity.secrets)
             on_machine(machine)
             bus.emit(MachineChosen(forked=machine.origin.forked, fork_reason=machine.origin.reason))
-            if freeze.guest and _is_current(freeze.guest, image):
+            inserted = freeze.guest is not None and not _is_current(freeze.guest, image)
+            if inserted:
+                machine.insert(medium)
+            elif freeze.guest:
                 with extracted() as folder:
                     freeze.guest.specialize(identity.files(folder))
-            elif freeze.guest:
-                machine.insert(medium)
             boot_id = await_ready(machine, token, bus, limit)
         with bus.phase("connect", awaits="the guest to take commands"):
             limit = deadline.within(_BOOT_SECONDS[accelerator.kind])
+            if inserted:
+                # The time on the medium is that of when it was asked for.
+                freeze.renew(token, deadline=limit)
             guest = identity.connect(machine, freeze.guest, boot_id=boot_id, deadline=limit)
             stack.callback(guest.close)
             machine.eject()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,6 +79,12 @@ class AgentFreezePoint:
             self.close()
             raise
 
+    def renew(self, instance: str, *, deadline: Deadline) -> None:
+        """See harness.run.system.Greeting."""
+        assert self.guest is not None
+        self.guest.reconnect(deadline=deadline)  # another agent may have taken over
+        renewed(self.guest, instance, secrets.token_hex(64), deadline=deadline)
+
     def close(self) -> None:
         guest, self.guest = self.guest, None
         if guest:
@@ -85,11 +92,11 @@ class AgentFreezePoint:
 
 
 def renewed(guest: ChannelGuest, instance: str, entropy: str, *, deadline: Deadline) -> None:
-    """Give the guest that goes on as ``instance`` from a checkpoint entropy and the clock of now. Raises GuestError."""
+    """Give the guest that goes on as ``instance`` entropy and the clock of now. Raises GuestError."""
     limit = deadline.within(_RENEW_SECONDS)
     state = guest.state(deadline=limit)
     if state.stage != "ready" or state.instance != instance:
-        raise GuestError(f"the guest does not go on from its checkpoint: it is {state.stage}")
+        raise GuestError(f"the guest does not go on: it is {state.stage}")
     done = guest.run([AGENT, "renew"], stdin=f"{entropy}\n{time.time():.6f}\n".encode(), deadline=limit)
     if done.exit_code != 0:
         raise GuestError(f"the guest cannot renew its entropy and clock: {done.said}")

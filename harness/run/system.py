@@ -127,6 +127,9 @@ class Greeting(FreezePoint, Protocol):
     @property
     def guest(self) -> Resident | None: ...
 
+    def renew(self, instance: str, *, deadline: Deadline) -> None:
+        """Give that fork, ``instance`` since its medium was read, entropy and the clock of now. Raises GuestError."""
+
     def close(self) -> None: ...
 
 

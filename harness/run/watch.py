@@ -33,7 +33,7 @@ def watched(machine: Machine, guest: Closable) -> Iterator[None]:
 
     def look() -> None:
         while not over.wait(_EVERY):
-            if reason := _trouble(machine):
+            if reason := trouble(machine):
                 found.append(reason)
                 guest.close()
                 return
@@ -44,7 +44,7 @@ def watched(machine: Machine, guest: Closable) -> Iterator[None]:
         yield
     except GuestLostError as error:
         # The connection may have noticed first.
-        reason = found[0] if found else _trouble(machine)
+        reason = found[0] if found else trouble(machine)
         if reason:
             raise reason from error
         raise
@@ -53,7 +53,8 @@ def watched(machine: Machine, guest: Closable) -> Iterator[None]:
         thread.join()
 
 
-def _trouble(machine: Machine) -> VmRoleError | None:
+def trouble(machine: Machine) -> VmRoleError | None:
+    """Why ``machine`` cannot answer, None where it runs."""
     if paused := machine.why_paused():
         return HostError(paused, hint="free some disk space; 'vmrole sweep' and 'vmrole images list' help")
     state = machine.state()

@@ -13,12 +13,11 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, VmRoleError
 from harness.guest.command import describe
 from harness.guest.protocol import GuestResult
-from harness.machine.protocol import MachineState
 from harness.masking import Masker
 from harness.quoting import quoted
 from harness.run.deploy import Deployed
 from harness.run.events import EventBus, ScenarioActed
-from harness.run.watch import watched
+from harness.run.watch import trouble, watched
 from harness.scenario import probes
 
 T = TypeVar("T")
@@ -251,9 +250,8 @@ class ScenarioGuest:
         """A guest that restarted by itself is there again after a while; a machine that is off never is."""
         __tracebackhide__ = True
         deployed = self._there()
-        state = deployed.machine.state()
-        if state is not MachineState.running:
-            raise GuestError(f"the machine {state} while the scenario waited")
+        if reason := trouble(deployed.machine):
+            raise reason
         with contextlib.suppress(VmRoleError):
             deployed.guest.reconnect(deadline=deadline)
 

@@ -208,7 +208,7 @@ def test_a_machine_that_ends_ends_the_wait(image: str) -> None:
     with machine(image) as deployed:
         guest = ScenarioGuest(deployed, EventBus())
         threading.Timer(1.0, deployed.machine.crash).start()
-        with pytest.raises(GuestError, match="the machine stopped while the scenario waited"):
+        with pytest.raises(GuestError, match="the machine stopped while it was used"):
             guest.wait_for_file("/no", timeout=HANGS)
 
 
