@@ -7,6 +7,7 @@ import re
 import secrets
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from harness.errors import UsageError
 from harness.guest.protocol import shortened
@@ -33,18 +34,29 @@ for d in /proc/[0-9]*; do read -r s <$d/stat || continue; s=${s##*) }; set -- $s
 """
 
 
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """A POSIX shell text that runs a command exactly. It holds the environment, and with it secrets."""
+
+    text: str = field(repr=False)
+    end: bytes
+    """Is written to both streams behind all that the command wrote to them itself."""
+    no_folder: bytes
+    """Is written to standard error when the working directory cannot be entered."""
+
+
 def command_line(
     argv: Sequence[str],
     *,
     environment: Mapping[str, str],
     cwd: str | None = None,
     timeout: float | None = None,
-) -> tuple[str, str]:
-    """The POSIX shell text that runs ``argv`` exactly, and the token it prints when ``cwd`` cannot be entered.
+) -> CommandLine:
+    """The shell text that runs ``argv``.
 
     Its exit status is the command's, 128+N when signal N killed it, 127 when there is no such program, TIMED_OUT when
-    it was killed after ``timeout`` seconds, NO_FOLDER when the token was printed. Raises UsageError for what no
-    command line can carry. The text holds the environment, and with it secrets.
+    it was killed after ``timeout`` seconds, NO_FOLDER when ``cwd`` cannot be entered. Raises UsageError for what no
+    command line can carry.
     """
     if not argv:
         raise UsageError("there is no command to run")
@@ -55,7 +67,8 @@ def command_line(
         raise UsageError("a command or its environment has a NUL character in it, which no command can be given")
     if timeout is not None and timeout <= 0:
         raise ValueError("a time-out is more than 0 seconds")
-    token = f"vmrole-{secrets.token_hex(8)}"
+    nonce = secrets.token_hex(8)
+    end, no_folder = f"vmrole-end-{nonce}", f"vmrole-folder-{nonce}"
     variables = " ".join(shlex.quote(f"{name}={value}") for name, value in environment.items())
     words = f"env -i -- {variables} "
     # Without a limit (0) too where the program's name has "=" in it: env would take it for a variable. Otherwise every
@@ -63,16 +76,16 @@ def command_line(
     if timeout is not None or "=" in argv[0]:
         words += f"timeout -s KILL -- {timeout or 0:.3f} "
     words += shlex.join(argv)
-    lines = ["exec 3>&2 2>/dev/null"]
+    lines = ["exec 3>&2 2>/dev/null", f"end() {{ printf {end}; printf {end} >&3; exit $1; }}"]
     if cwd is not None:
-        lines.append(f"cd -- {shlex.quote(cwd)} || {{ echo {token} >&3; exit {NO_FOLDER}; }}")
+        lines.append(f"cd -- {shlex.quote(cwd)} || {{ printf {no_folder} >&3; end {NO_FOLDER}; }}")
     if timeout is not None:
         lines.append("read -r a _ </proc/uptime; a=${a%.*}${a#*.}")
     lines.append(f"{words} 2>&3 3>&-; r=$?")
     if timeout is not None:
         # Two hundredths less: both readings are cut, not rounded.
         lines.append(_TIMED.replace("LIMIT", str(int(timeout * 100) - 2)).rstrip("\n"))
-    lines.append("exit $r")
+    lines.append("end $r")
     text = "\n".join(lines)
     size = len(text.encode("utf-8", "surrogateescape"))
     if size > _MAX_STRING:
@@ -80,7 +93,7 @@ def command_line(
             f"the command {argv[0]} with its environment has {size} bytes, a Linux guest takes {_MAX_STRING}",
             hint="put long values into a file of the payload",
         )
-    return text, token
+    return CommandLine(text, end.encode(), no_folder.encode())
 
 
 def describe(argv: Sequence[str], most: int = 200) -> str:

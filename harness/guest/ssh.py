@@ -8,6 +8,7 @@ import select
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -25,9 +26,9 @@ READY_PATH = "/run/vmrole/ready"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _CHUNK = 64 * 1024
 _POLL = 0.1
-_DRAIN_QUIET = 0.25
-_DRAIN_MOST = 1.0
-"""Seconds after the end of a command in which what it left running may still write, if it never closes its output."""
+_LEFT_QUIET = 0.25
+_LEFT_MOST = 1.0
+"""Seconds in which what a command left running may still write when all that it wrote itself is there."""
 _KILLED = 128 + 9
 
 
@@ -106,15 +107,15 @@ class SshGuest:
         ``env`` is added to the guest's standard environment. A program that leaves others behind which hold its output
         open ends when it ends. Raises GuestError when there is no folder ``cwd``.
         """
-        text, token = command_line(argv, environment=self._environment | dict(env or {}), cwd=cwd, timeout=timeout)
+        line = command_line(argv, environment=self._environment | dict(env or {}), cwd=cwd, timeout=timeout)
         what = f"run {describe(argv)}"
         began = time.monotonic()
         with lost_when_broken(self._transport, what, deadline):
             channel = self._transport.open_session(timeout=deadline.timeout(3600.0))
-            channel.exec_command(text)
+            channel.exec_command(line.text)
         with contextlib.closing(channel):
             _feed(channel, stdin)
-            streams = _read(channel, deadline, max_output)
+            streams = _read(channel, deadline, max_output, line.end)
             seconds = time.monotonic() - began
             if streams is None:
                 state = "stands" if self.connected else "is gone"
@@ -122,12 +123,13 @@ class SshGuest:
                     f"the guest did not {what} to its end within {seconds:.0f} s; the connection {state}"
                 )
             code = self._exit_code(channel, what)
-        out, err, truncated = streams
-        if code == NO_FOLDER and err.strip() == token.encode():
+        if not streams.whole:
+            raise GuestLostError(f"the end of what the guest said was lost on its way; it was to {what}")
+        if code == NO_FOLDER and streams.err == line.no_folder:
             raise GuestError(f"the guest has no folder {cwd}, in which it was to {what}")
         # A command may say 124 itself, but not at the very moment of its time-out.
         timed_out = timeout is not None and code == TIMED_OUT and seconds >= timeout * 0.95
-        return GuestResult(None if timed_out else code, out, err, seconds, timed_out, truncated)
+        return GuestResult(None if timed_out else code, streams.out, streams.err, seconds, timed_out, streams.truncated)
 
     def _exit_code(self, channel: paramiko.Channel, what: str) -> int:
         code = channel.recv_exit_status()
@@ -238,27 +240,64 @@ def _feed(channel: paramiko.Channel, stdin: bytes) -> None:
 
 
 class _Kept:
-    """The beginning of a stream; the rest is read, so that the guest can go on, and dropped."""
+    """The beginning of a stream, without its end mark; the rest is read, so that the guest can go on, and dropped."""
 
-    def __init__(self, most: int) -> None:
-        self.data = bytearray()
+    def __init__(self, most: int, mark: bytes) -> None:
         self.truncated = False
+        self.marked = False
+        """Whether the mark has come: all before it is there."""
+        self._data = bytearray()
         self._most = most
+        self._mark = mark
+        self._held = b""
+        """May be the beginning of the mark."""
 
     def add(self, data: bytes) -> None:
-        room = self._most - len(self.data)
-        self.data += data[:room]
+        if not self.marked:
+            before, mark, after = (self._held + data).partition(self._mark)
+            self.marked = bool(mark)
+            at = len(before) if self.marked else max(0, len(before) - len(self._mark) + 1)
+            self._held = before[at:]
+            data = before[:at] + after
+        self._keep(data)
+
+    def ended(self) -> bytes:
+        """What is kept when nothing more is read."""
+        self._keep(self._held)
+        self._held = b""
+        return beginning(bytes(self._data), self._most)
+
+    def _keep(self, data: bytes) -> None:
+        room = self._most - len(self._data)
+        self._data += data[:room]
         self.truncated |= len(data) > room
 
 
-def _read(channel: paramiko.Channel, deadline: Deadline, most: int) -> tuple[bytes, bytes, bool] | None:
-    """Both streams until the command has ended, or None when the deadline passed first."""
-    out, err = _Kept(most), _Kept(most)
+@dataclass(frozen=True, slots=True)
+class _Streams:
+    """What came of both. ``whole`` tells whether that is all that the command wrote, but for what is over the cap."""
+
+    out: bytes
+    err: bytes
+    truncated: bool
+    whole: bool
+
+
+def _read(channel: paramiko.Channel, deadline: Deadline, most: int, mark: bytes) -> _Streams | None:
+    """Both streams until the command has ended, or None when the deadline passed first.
+
+    All that it wrote is waited for, however slow the guest or the host is: until the streams end, or, where something
+    that it left running holds them open, until its ``mark`` is in both.
+    """
+    out, err = _Kept(most, mark), _Kept(most, mark)
     poller = select.poll()  # not select(): descriptors may be above 1023
     poller.register(channel.fileno(), select.POLLIN)
     ended = last = 0.0
     while True:
         got = False
+        # Looked at before what has come is taken: with the end the last of it may have come.
+        done = channel.exit_status_ready()
+        over = done and (channel.eof_received or channel.closed)
         if channel.recv_ready():
             out.add(channel.recv(_CHUNK))
             got = True
@@ -268,12 +307,11 @@ def _read(channel: paramiko.Channel, deadline: Deadline, most: int) -> tuple[byt
         now = time.monotonic()
         if got:
             last = now
-        done = channel.exit_status_ready()
-        if done and not got and (channel.eof_received or channel.closed):
+        if over and not got:
             break
-        if done:
+        if done and out.marked and err.marked:
             ended = ended or now
-            if now - ended > _DRAIN_MOST or now - max(ended, last) > _DRAIN_QUIET:
+            if now - ended > _LEFT_MOST or now - max(ended, last) > _LEFT_QUIET:
                 break
         if deadline.expired:
             return None
@@ -284,4 +322,6 @@ def _read(channel: paramiko.Channel, deadline: Deadline, most: int) -> tuple[byt
             channel.status_event.wait(_POLL)
         else:
             poller.poll(1000 * min(_POLL, deadline.remaining))
-    return beginning(bytes(out.data), most), beginning(bytes(err.data), most), out.truncated or err.truncated
+    # A connection that broke closes the channel, too, and ends no stream.
+    whole = bool(channel.eof_received) or (out.marked and err.marked)
+    return _Streams(out.ended(), err.ended(), out.truncated or err.truncated, whole)

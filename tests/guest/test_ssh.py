@@ -21,7 +21,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
 from harness.guest.connection import _Packets
-from harness.guest.protocol import Guest
+from harness.guest.protocol import Guest, GuestResult
 from harness.guest.ssh import SshGuest
 from harness.run.instance import make_ssh_keypair
 from tests.conftest import HANGS
@@ -258,12 +258,12 @@ def test_a_server_that_is_slow_to_speak_is_waited_for(tmp_path: Path) -> None:
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    """What one side says, and its end: a reset is one, too."""
-    with contextlib.suppress(OSError):
+    try:
         while data := source.recv(65536):
             sink.sendall(data)
-    with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
 
 
 def test_no_ssh_server_at_all() -> None:
@@ -291,6 +291,82 @@ def test_no_ssh_server_at_all() -> None:
                 deadline=Deadline(1),
             )
         listener.shutdown(socket.SHUT_RDWR)
+
+
+_WINDOW = 64 * 32768
+"""Bytes that the library lets a server send before it has told it that some were taken."""
+_MORE = 16 * 1024
+
+
+class Way:
+    """A way to a server on which what the client says can be held back, and which can be cut."""
+
+    def __init__(self, server: Server) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.cut = False
+        self._server = server
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        # The server may not be there yet.
+        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._server.port)) as other:
+            threading.Thread(target=_pump, args=(other, client), daemon=True).start()
+            while data := client.recv(65536):
+                self.open.wait(HANGS)
+                if self.cut:
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                other.sendall(data)
+
+
+def _last_words(tmp_path: Path, *, left: str = "", cut: bool = False) -> GuestResult:
+    """A command that says more than its reader has told that it takes: its end is heard of before the last of that."""
+    server = start_server(tmp_path)
+    way = Way(server)
+    shell, go = tmp_path / "shell", tmp_path / "go"
+
+    def hold_back() -> None:
+        pid = soon().poll(lambda: (shell.exists() and shell.read_text().strip()) or None)
+        way.open.clear()
+        go.touch()
+        status = Path(f"/proc/{pid}/stat")
+        soon().poll(lambda: not status.exists() or status.read_text().rpartition(") ")[2][0] == "Z" or None)
+        time.sleep(1)  # the silence that no patience is to take for the end
+        way.cut = cut
+        way.open.set()
+
+    try:
+        with dataclasses.replace(server, port=way.port).connect() as guest:
+            threading.Thread(target=hold_back, daemon=True).start()
+            script = f"{left} echo $PPID >{shell}; until [ -e {go} ]; do sleep 0.05; done; "
+            script += f"head -c {_WINDOW + _MORE} /dev/zero; echo the last words; echo and these >&2; exit 3"
+            return guest.run(["sh", "-c", script], deadline=soon())
+    finally:
+        stop_server(server)
+
+
+@pytest.mark.parametrize("left", ["", "sleep 4715 &"])
+def test_the_last_words_of_a_command_are_waited_for(tmp_path: Path, guest: SshGuest, left: str) -> None:
+    """Also where something that it left running holds the streams open."""
+    try:
+        result = _last_words(tmp_path, left=left)
+    finally:
+        guest.run(["pkill", "-f", "sleep 471[5]"], deadline=soon())
+    assert (result.exit_code, result.stderr, result.truncated) == (3, b"and these\n", False)
+    assert (len(result.stdout), result.stdout[-15:]) == (_WINDOW + _MORE + 15, b"the last words\n")
+
+
+def test_last_words_that_are_lost_are_seen(tmp_path: Path) -> None:
+    """The connection breaks when the exit code is there and the rest is not."""
+    with pytest.raises(GuestLostError, match=r"lost on its way; it was to run sh|closed the connection"):
+        _last_words(tmp_path, cut=True)
 
 
 def test_a_packet_that_claims_to_be_huge_is_not_read() -> None:
