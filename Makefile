@@ -62,6 +62,7 @@ test-packages:
 test-setup: test-packages
 	@$(MAKE) --no-print-directory setup $(VENV)/.tests-installed
 	@$(VMROLE) images build windows-stand-in
+	@$(VENV)/bin/python -m tests.powershell
 
 # What is installed is locked, with hashes: requirements/run.txt for a run, the others for tests and releases. A package
 # that is built here takes its build tools from the lock as well.

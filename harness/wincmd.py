@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cmd.exe, the command interpreter of Windows, can take."""
+"""What cmd.exe, the command interpreter of Windows, can take, and which programs are interpreters."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ def is_cmd(program: str) -> bool:
     """Whether ``program``, a name or a path, is cmd.exe or is started by it."""
     name = ntpath.basename(program.strip().strip('"')).lower()
     return name in ("cmd", "cmd.exe") or name.endswith((".cmd", ".bat"))
+
+
+def is_powershell(program: str | None) -> bool:
+    """Whether ``program``, a name or a path, is Windows PowerShell or PowerShell 7."""
+    name = ntpath.basename((program or "").strip().strip('"')).lower()
+    return name.removesuffix(".exe") in ("powershell", "pwsh")
 
 
 def long_line(text: str) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Option as `prepare` knows it -> flag, for those whose value is one word.
 _VALUED = {
     "parameters_file": "--parameters",
+    "pretend_modules": "--pretend-modules",
     "extension": "--extension",
     "service_definition": "--service-definition",
     "service_configuration": "--service-configuration",
@@ -36,6 +37,7 @@ _DEFAULTS = {
 _FLAGS = {"strict": "--strict", "allow_unexecuted": "--allow-unexecuted", "cold": "--cold",
           "exact_timeouts": "--exact-timeouts"}  # fmt: skip
 _REPEATED = {
+    "pretend": "--pretend",
     "certificates": "--certificate",
     "local_resources": "--local-resource",
     "external_payload": "--external-payload",

@@ -153,7 +153,7 @@ def _extension(
 
     from harness.masking import Masker
     from harness.package.external import with_external
-    from harness.package.lint import lint, tags
+    from harness.package.lint import lint, tags, without_powershell
     from harness.package.parameters import Parameters, document_secrets
     from harness.package.scripts import script_findings
     from harness.plan.linux import command_findings, started_files
@@ -170,7 +170,10 @@ def _extension(
     if image is not None:
         from harness.image import catalog
 
-        findings.extend(tags(package.document, catalog.load(image).recipe.tags, image))
+        recipe = catalog.load(image).recipe
+        findings.extend(tags(package.document, recipe.tags, image))
+        if recipe.stand_in and "powershell" in recipe.cannot:
+            findings.extend(without_powershell(package.document, image))
 
 
 def _definition(

@@ -13,6 +13,10 @@ import click
 from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.deadline import Deadline
+    from harness.image.cache import Cache
     from harness.image.contents import Os
 
 
@@ -79,12 +83,12 @@ def list_(as_json: bool) -> None:
 @click.option("--again", is_flag=True, help="Build it anew, with today's packages, although it is there.")
 @click.option(
     "--powershell",
-    type=click.Path(path_type=Path),
-    metavar="ZIP",
-    help="Of a stand-in for Windows: NAME-powershell, with the PowerShell in this zip (Windows, x64).",
+    metavar="FILE|URL",
+    help="Of a stand-in for Windows: NAME-powershell, with the PowerShell 7 in this zip (Windows, x64).",
 )
+@click.option("--sha256", metavar="DIGEST", help="What that zip must have; an address needs it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def build(name: str, again: bool, powershell: Path | None, as_json: bool) -> None:
+def build(name: str, again: bool, powershell: str | None, sha256: str | None, as_json: bool) -> None:
     """Build the image NAME unless it is there."""
     from harness.deadline import Deadline
     from harness.image.build import ensure_image
@@ -97,15 +101,31 @@ def build(name: str, again: bool, powershell: Path | None, as_json: bool) -> Non
     cache, deadline = _cache(), Deadline(IMAGE_SECONDS)
     with interruptible():
         if powershell:
-            from harness.image.powershell import variant
-
-            name = variant(name, powershell, cache=cache, deadline=deadline)
+            name = _with_powershell(name, powershell, sha256, cache, deadline, progress)
+        elif sha256:
+            raise UsageError("--sha256 is of what --powershell names", hint="leave it out, or name the zip")
         image = ensure_image(name, cache=cache, deadline=deadline, progress=progress, rebuild=again)
     if as_json:
         facts = {"name": name, "key": image.key, "built": image.built, "components": image.components_version}
         click.echo(json.dumps({"schema": 1, "image": facts}, indent=2))
     else:
         click.echo(f"{name} {image.key} is there (built {image.built[:19]}Z)")
+
+
+def _with_powershell(
+    name: str, zipped: str, sha256: str | None, cache: Cache, deadline: Deadline, progress: Callable[[str], None]
+) -> str:
+    from harness.image.added import fetch
+    from harness.image.powershell import variant
+
+    if "://" not in zipped:
+        return variant(name, Path(zipped), sha256=sha256, cache=cache, deadline=deadline)
+    progress(f"loading {zipped}")
+    file = fetch(zipped, sha256, cache=cache, deadline=deadline)
+    try:
+        return variant(name, file, sha256=sha256, cache=cache, deadline=deadline)
+    finally:
+        file.unlink(missing_ok=True)
 
 
 @command.command("add")

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from harness.run.certificates import Certificate
     from harness.run.request import MachineRequest
 
+_PRETENCE = [
+    click.option("--pretend", multiple=True, metavar="NAMES",
+                 help="Cmdlets that a stand-in with PowerShell pretends to have, with commas; 'common' for all "
+                 "that are known. The run is incomplete then."),
+    click.option("--pretend-modules", type=click.Path(path_type=Path), metavar="DIR",
+                 help="PowerShell modules of your own that take the place of missing ones."),
+]  # fmt: skip
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SECRET_BYTES = 64 * 1024
@@ -58,6 +65,13 @@ MACHINE_OPTIONS = (
     "service_role",
 )  # fmt: skip
 """Arguments of ``machine_request``."""
+
+
+def pretence_options(function: F) -> F:
+    """--pretend and --pretend-modules."""
+    for option in reversed(_PRETENCE):
+        function = option(function)
+    return function
 
 
 def machine_options(function: F) -> F:

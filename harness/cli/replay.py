@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.options import pretence_options
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
 @click.option("--exact-timeouts", is_flag=True,
               help="Time-outs of steps as their author wrote them, in an emulated guest too.")  # fmt: skip
+@pretence_options
 @click.option("--no-checkpoints", is_flag=True, help="Do not save the machine before each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def command(run: str, step: str, package: Path | None, as_json: bool, **options: Any) -> None:  # fmt: skip
@@ -63,6 +65,8 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
     from harness.run.request import Resume
 
     how = dict(kept.facts["how"])
+    pretend = tuple(options.pop("pretend", ()) or how.get("pretend", ()))
+    modules = options.pop("pretend_modules", None) or how.get("pretend_modules")
     asked = {"exact_timeouts": options.pop("exact_timeouts", False) or how.get("exact_timeouts", False)}
     try:
         path = package or Path(how.pop("path"))
@@ -71,6 +75,8 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
             path,
             **options,
             **asked,
+            pretend=pretend,
+            pretend_modules=Path(modules) if modules else None,
             parameters=(),
             parameters_file=None,
             given=how["given"],
@@ -90,6 +96,8 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
     kept.before(step)
     again = ("vmrole", "replay", kept.run, "--from", step, *(("--package", str(package)) if package else ()))
     again += ("--exact-timeouts",) if asked["exact_timeouts"] else ()
+    again += tuple(word for names in pretend for word in ("--pretend", names))
+    again += ("--pretend-modules", str(modules)) if modules else ()
     warnings = (*request.warnings, *changed_before(kept, request.plan, step))
     return dataclasses.replace(request, resume=Resume(kept, step), again=again, warnings=warnings)
 

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from harness.cli.options import MACHINE_OPTIONS, machine_options, machine_request
+from harness.cli.options import MACHINE_OPTIONS, machine_options, machine_request, pretence_options
 from harness.cli.subject import Subject, place_of, plan_events, read_subject, subject_options
 from harness.errors import PackageError, UsageError
 
 if TYPE_CHECKING:
+    from harness.image.recipe import Recipe
     from harness.package.reader import Package
     from harness.plan import Plan, Step
-    from harness.run.request import MachineRequest, RunRequest
+    from harness.run.request import MachineRequest, Pretence, RunRequest
 
 
 _REFUSED = ("value-rule", "reference-mismatch", "definition-not-here", "definition-lun")
@@ -48,6 +49,7 @@ _REFUSED = ("value-rule", "reference-mismatch", "definition-not-here", "definiti
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
 @click.option("--exact-timeouts", is_flag=True,
               help="Time-outs of steps as their author wrote them, in an emulated guest too.")  # fmt: skip
+@pretence_options
 @click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
 @click.option("--no-checkpoints", is_flag=True, help="Do not save the machine before each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -130,15 +132,45 @@ def prepare(path: Path, **options: Any) -> RunRequest:
         allow_unexecuted=options["allow_unexecuted"],
         timeout=options["timeout"],
         exact_timeouts=options.get("exact_timeouts", False),
+        pretence=pretence_of(options.get("pretend", ()), options.get("pretend_modules"), recipe),
         secrets=(*subject.secrets, *machine.secrets, *as_the_agent_splits(subject.secrets)),
         warnings=tuple(warnings),
         case=options.get("case", ""),
         again=again(path, subject.values, machine, options),
         checkpoints=not options.get("no_checkpoints", False),
         how=how_again(path, subject, machine, options),
-        notes=machine.notes,
+        notes=(*machine.notes, *engine_notes(plan, recipe)),
         findings=subject.findings,
     )
+
+
+def engine_notes(plan: Plan, recipe: Recipe) -> list[str]:
+    """Which image would execute the steps that start PowerShell, where ``recipe``'s cannot."""
+    from harness.package.lint import POWERSHELL_HINT, no_powershell
+    from harness.wincmd import is_powershell
+
+    if not recipe.stand_in or "powershell" not in recipe.cannot:
+        return []
+    if not any(is_powershell(step.executable) for step in plan.applicable):
+        return []
+    return [f"{no_powershell(recipe.name)}; {POWERSHELL_HINT.format(image=recipe.name)}"]
+
+
+def pretence_of(names: Sequence[str], folder: Path | None, recipe: Recipe) -> Pretence:
+    """Raises UsageError for what cannot be pretended, and where there is nobody to pretend it."""
+    from harness.run.request import Pretence
+
+    if not names and not folder:
+        return Pretence()
+    from harness.run.windows.pretence import pretence
+
+    wanted = pretence(names, folder)
+    if not recipe.powershell:
+        raise UsageError(
+            f"only a stand-in for Windows with a PowerShell pretends commands, and the image {recipe.name} is none",
+            hint="'vmrole images build windows-stand-in --powershell ZIP' makes one",
+        )
+    return wanted
 
 
 def run_name(subject: str) -> str:
@@ -163,6 +195,8 @@ def how_again(path: Path, subject: Subject, machine: MachineRequest, options: Ma
         "strict": options["strict"],
         "allow_unexecuted": options["allow_unexecuted"],
         "exact_timeouts": options.get("exact_timeouts", False),
+        "pretend": list(options.get("pretend", ())),
+        "pretend_modules": str(modules.absolute()) if (modules := options.get("pretend_modules")) else None,
         "image": machine.image,
         "memory": machine.memory_mb,
         "cpus": machine.cpus,

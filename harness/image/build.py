@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from harness.deadline import Deadline
 from harness.errors import HostError
-from harness.image import added, catalog
+from harness.image import added, catalog, modules
 from harness.image.builders import Build, Parts, Progress
 from harness.image.cache import Cache, check_owner, disk_usage
 from harness.image.catalog import Source
@@ -123,6 +123,11 @@ def image_key(source: Source) -> str:
         elif path.exists():
             digest.update(path.read_bytes())
     here = Path(__file__).parent
+    if source.recipe.powershell:
+        for layer in source.layers:
+            if (layer / modules.FOLDER).is_dir():
+                hash_files(layer / modules.FOLDER, digest)
+        digest.update((here / "modules.py").read_bytes())
     for module in (
         *sorted((here / "builders").glob("*.py")),
         here / "initramfs.py",

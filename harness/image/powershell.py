@@ -26,8 +26,13 @@ from harness.package.findings import Findings
 
 SUFFIX: Final = "-powershell"
 ENGINE: Final = "pwsh.exe"
+_LIBRARY: Final = "pwsh.dll"
+"""What the engine starts; its version is that of PowerShell, whoever packed it."""
 _MOST_BYTES: Final = 1 << 30
 """Unpacked; those of PowerShell 7 have about 300 MB."""
+_MOST_ENGINE: Final = 4 << 20
+_RUNTIME: Final = "coreclr.dll"
+_OLDEST: Final = 7
 _HEAD: Final = 4096
 _HINT: Final = "it is the zip for Windows, x64, as published"
 _AMD64: Final = 0x8664
@@ -35,10 +40,10 @@ _VERSION: Final = re.compile("ProductVersion".encode("utf-16-le") + rb"(?:\0\0)+
 """In a program's version resource (VS_VERSIONINFO): the name, padding, the value, which may go on after a blank."""
 
 
-def variant(name: str, file: Path, *, cache: Cache, deadline: Deadline) -> str:
+def variant(name: str, file: Path, *, sha256: str | None = None, cache: Cache, deadline: Deadline) -> str:
     """The name of the image that is ``name`` with the PowerShell in the zip ``file``; its recipe and the zip are kept.
 
-    Raises UsageError for a file that has none, and for an image that takes none.
+    Raises UsageError for a file that has none or another SHA-256 than ``sha256``, and for an image that takes none.
     """
     source = catalog.load(name)
     if not source.recipe.stand_in or source.recipe.powershell:
@@ -47,7 +52,7 @@ def variant(name: str, file: Path, *, cache: Cache, deadline: Deadline) -> str:
             hint="'vmrole images build windows-stand-in --powershell ZIP'",
         )
     _look(file)
-    digest = verified(file, None, deadline, lambda _line: None)
+    digest = verified(file, sha256, deadline, lambda _line: None)
     text = f'like = "{name}"\nname = "{name}{SUFFIX}"\npowershell = "{digest}"\n'
     try:
         catalog.recipe_of(tomllib.loads(text), source.folder)
@@ -85,12 +90,17 @@ def unpack(digest: str, folder: Path) -> None:
 
 def version_of(folder: Path) -> str | None:
     """The version that the PowerShell in ``folder`` says it is, such as "7.4.6"; None when it says none."""
-    found = _VERSION.search((folder / ENGINE).read_bytes())
+    library = folder / _LIBRARY
+    return _version((library if library.exists() else folder / ENGINE).read_bytes())
+
+
+def _version(program: bytes) -> str | None:
+    found = _VERSION.search(program)
     return found[1].decode("utf-16-le") if found else None
 
 
 def _look(file: Path) -> None:
-    """Raise UsageError for anything but a zip with a 64-bit pwsh.exe at its top."""
+    """Raise UsageError for anything but a zip with a 64-bit pwsh.exe of PowerShell 7 and its runtime at its top."""
     with _open(file) as archive:
         entry = archive.entries.get(ENGINE)
         if entry is None:
@@ -99,11 +109,27 @@ def _look(file: Path) -> None:
             raise UsageError(f"the PowerShell zip {file} unpacks to more than {_MOST_BYTES >> 20} MiB")
         try:
             with archive.open(ENGINE) as stream:
-                head = stream.read(_HEAD)
+                program = stream.read(_MOST_ENGINE)
+            if _LIBRARY in archive.entries:
+                with archive.open(_LIBRARY) as stream:
+                    library = stream.read(_MOST_ENGINE)
+            else:
+                library = program
         except PackageError as error:
             raise UsageError(error.message, hint=_HINT) from None
-    if _processor(head) != _AMD64:
-        raise UsageError(f"{ENGINE} in the PowerShell zip {file} is no program for 64-bit Windows", hint=_HINT)
+        lacks = _RUNTIME not in archive.entries
+    if _processor(program[:_HEAD]) != _AMD64:
+        raise UsageError(f"{ENGINE} in the PowerShell zip {file} is no program for 64-bit Windows (x64)", hint=_HINT)
+    version = _version(library)
+    if version and int(re.split(r"\D", version)[0] or 0) < _OLDEST:
+        raise UsageError(
+            f"the PowerShell zip {file} has PowerShell {version}, and {_OLDEST} or later is needed", hint=_HINT
+        )
+    if lacks:
+        raise UsageError(
+            f"the PowerShell zip {file} has no {_RUNTIME}, the runtime that its engine needs",
+            hint=f"{_HINT}, and not the one that depends on a .NET that is installed",
+        )
 
 
 def _open(file: Path) -> Archive:

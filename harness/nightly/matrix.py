@@ -92,6 +92,8 @@ def _options(nightly: Nightly, entry: PackageEntry, folder: Path) -> dict[str, A
         "allow_unexecuted": bool(options["allow_unexecuted"]),
         "exact_timeouts": bool(options["exact_timeouts"]),
         "cold": bool(options["cold"]),
+        "pretend": own("pretend") or [],
+        "pretend_modules": str(folder / modules) if (modules := own("pretend_modules")) else None,
         "network": own("network") or "none",
         "timeout": own("timeout") or TIMEOUT,
         "no_checkpoints": own("checkpoints") is False,

@@ -41,6 +41,12 @@ class _Options(_Model):
     exact_timeouts: bool | None = Field(
         None, description="Time-outs of steps as their author wrote them, in an emulated guest too."
     )
+    pretend: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Cmdlets that a stand-in with PowerShell pretends; common for all known.",
+    )
+    pretend_modules: str | None = Field(None, description="A folder with PowerShell modules of your own for that.")
     cold: bool | None = Field(None, description="Boot from power-on instead of forking.")
     checkpoints: bool | None = Field(
         None, description="Keep a failed run's checkpoints for replays; true unless given."

@@ -21,9 +21,9 @@ from harness.errors import VmRoleError
 
 _PATHS = (
     "output", "extension", "parameters_file", "certificate_password_file", "admin_password_file",
-    "service_definition", "service_configuration",
+    "service_definition", "service_configuration", "pretend_modules",
 )  # fmt: skip
-_TUPLES = ("parameters", "certificates", "local_resources", "external_payload", "events")
+_TUPLES = ("parameters", "certificates", "local_resources", "external_payload", "events", "pretend")
 
 
 def main() -> NoReturn:

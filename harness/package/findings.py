@@ -111,6 +111,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "command-single-quotes": ("warning", "cmd.exe with single quotes, which it does not know"),
     "command-file-missing": ("warning", "a command names a file that the payload does not have"),
     "requirement-tag": ("warning", "a requirement tag that the image named with --image does not declare"),
+    "image-powershell": ("warning", "the extension starts PowerShell, and the image named with --image has none"),
     # scripts of the payload (harness.package.scripts)
     "script-bom": ("warning", "a byte order mark before #! or before the first command of a batch file"),
     "script-utf16": ("warning", "a script in UTF-16, which neither a shell nor cmd.exe reads"),

@@ -18,7 +18,7 @@ from harness.package.names import composed, folded
 from harness.package.patterns import Check, Stream, looks_like_path, make_check, reboot_codes
 from harness.package.plain_passwords import report_passwords
 from harness.package.substitution import placeholders, substitute
-from harness.wincmd import LONGEST, is_cmd, long_line
+from harness.wincmd import LONGEST, is_cmd, is_powershell, long_line
 
 if TYPE_CHECKING:
     from harness.package.archive import Entry
@@ -105,6 +105,28 @@ def tags(document: Document, have: Iterable[str], image: str) -> Iterator[Findin
                 tag.line,
                 tag.column,
             )
+
+
+def without_powershell(document: Document, image: str) -> Iterator[Finding]:
+    """Where the extension starts PowerShell first, for an ``image`` that stands in for Windows and has none."""
+    for node in document.root.walk():
+        if node.key == "Executable" and isinstance(node.value, str) and is_powershell(_text(node)):
+            yield Finding(
+                "warning", "image-powershell", no_powershell(image), POWERSHELL_HINT.format(image=image),
+                document.file, node.pointer, node.line, node.column,
+            )  # fmt: skip
+            return
+
+
+def no_powershell(image: str) -> str:
+    """What to say of an extension that starts PowerShell."""
+    return f"the image {image} has no PowerShell: the steps that start it are not executed there"
+
+
+POWERSHELL_HINT: Final = (
+    "run it on {image}-powershell, which 'vmrole images build {image} --powershell ZIP' makes of PowerShell's zip for "
+    "Windows (x64)"
+)
 
 
 def _text(node: Node | None) -> str | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, VmRoleError
@@ -15,7 +16,7 @@ from harness.plan import Plan, Step
 from harness.quoting import SENTENCE, quoted
 from harness.run.events import EventBus, StepFinished, StepStarted
 from harness.run.limits import limit_of, within
-from harness.run.result import Outcome, StepResult, text_of, utc_now
+from harness.run.result import Outcome, PretendedCall, StepResult, text_of, utc_now
 from harness.run.system import Done, Executor
 
 _MOST_RUNS = 5
@@ -181,8 +182,17 @@ class _Execution:
             after_unexecuted=after_unexecuted,
             timeout=limit_of(step, self.slowness),
             finding=quoted(done.finding, _FINDING, mask=self.masker.bytes) if done.finding else None,
+            pretended=tuple(self._masked(call) for call in done.pretended),
         )
         self.bus.emit(StepFinished(step=told, stdout=stdout, stderr=stderr))
+
+    def _masked(self, call: PretendedCall) -> PretendedCall:
+        def masked(value: Any) -> Any:
+            if isinstance(value, str):
+                return quoted(value, _FINDING, mask=self.masker.bytes)
+            return [masked(part) for part in value] if isinstance(value, list) else value
+
+        return replace(call, parameters={name: masked(value) for name, value in call.parameters.items()})
 
 
 def _agreed(first: Done, second: Done) -> Done:

@@ -79,6 +79,18 @@ class MachineRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Pretence:
+    """Commands that a stand-in for Windows is to pretend: ``names`` of the image's table, and those of modules of the
+    user, which are ``folders`` by their names."""
+
+    names: tuple[str, ...] = ()
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.names or self.folders)
+
+
+@dataclass(frozen=True, slots=True)
 class RunRequest:
     """A run of ``package`` after ``plan``; ``output`` is its run directory, ``timeout`` its limit in seconds."""
 
@@ -92,6 +104,7 @@ class RunRequest:
     strict: bool = False
     allow_unexecuted: bool = False
     timeout: float | None = None
+    pretence: Pretence = field(default_factory=Pretence)
     exact_timeouts: bool = False
     """Whether steps get the time-outs that their author wrote in an emulated guest, too."""
     secrets: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -166,6 +166,22 @@ class StepTimeout:
 
 
 @dataclass(frozen=True, slots=True)
+class PretendedCall:
+    """A call of a command that the stand-in guest only pretends to have; ``parameters`` are JSON values by name."""
+
+    command: str
+    parameters: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        first = next((value for value in self.parameters.values() if isinstance(value, str | list) and value), "")
+        words = first if isinstance(first, str) else ",".join(str(part) for part in first)
+        return " ".join([self.command, *words.split()])
+
+    def to_json(self) -> dict[str, Any]:
+        return {"command": self.command, "parameters": dict(self.parameters)}
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """One step; what did not run has no exit code, start or duration. Streams are text, shortened by ``text_of``.
     ``timeout`` is None where the step has none."""
@@ -184,6 +200,8 @@ class StepResult:
     timeout: StepTimeout | None = None
     finding: str | None = None
     """Why the outcome is what it is, one sentence; None for plain success."""
+    pretended: tuple[PretendedCall, ...] = ()
+    """What it called that was only pretended: it proves nothing then."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -200,6 +218,7 @@ class StepResult:
             "after_unexecuted": self.after_unexecuted,
             "timeout": self.timeout.to_json() if self.timeout else None,
             "finding": self.finding,
+            "pretended": [call.to_json() for call in self.pretended],
         }
 
 
@@ -311,9 +330,12 @@ def conclude(
     warned = [step for step in steps if step.outcome is Outcome.warned]
     unlike = [seen for instance in instances for seen in instance.specialization if not seen.ok and seen.provable]
     count = len(warnings) + len(warned) + len(unlike)
-    if unexecuted:
+    pretended = [step for step in steps if step.pretended and step.outcome is not Outcome.not_executable]
+    if unexecuted or pretended:
         code = 1 if strict and count else 0 if allow_unexecuted else 4
-        said = f"nothing failed, but {counted(len(unexecuted), 'step')} could not be executed here"
+        told = [f"{counted(len(unexecuted), 'step')} could not be executed here"] if unexecuted else []
+        told += [f"{counted(len(pretended), 'step')} called what is only pretended"] if pretended else []
+        said = f"nothing failed, but {' and '.join(told)}"
         return Conclusion(Verdict.incomplete, None, said, code)
     ran = counted(sum(step.outcome in (Outcome.succeeded, Outcome.warned) for step in steps), "step")
     if count:

@@ -237,7 +237,7 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
     with bus.phase("steps", limit=deadline.timeout()), contextlib.ExitStack() as watching:
         watching.enter_context(watched(deployed.machine, deployed.guest))
         executor = deployed.system.executor(image.recipe)
-        executor.prepare(request.plan, deployed.guest, bus, deadline=deadline)
+        executor.prepare(request.plan, deployed.guest, bus, deadline=deadline, pretence=request.pretence)
         execute(
             request.plan,
             executor,

@@ -18,14 +18,14 @@ from harness.guest.protocol import Guest, GuestResult
 from harness.machine.protocol import FreezePoint, Machine, Nic
 from harness.quoting import Mask
 from harness.run.readback import Observation
-from harness.run.result import CertificateResult, LocalResourceResult, Outcome
+from harness.run.result import CertificateResult, LocalResourceResult, Outcome, PretendedCall
 
 if TYPE_CHECKING:
     from harness.guest.channel import File
     from harness.image.recipe import Image, Recipe
     from harness.plan import Plan, Step
     from harness.run.events import EventBus
-    from harness.run.request import MachineRequest
+    from harness.run.request import MachineRequest, Pretence
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Done:
     finding: str | None = None
     reboot: bool = False
     rerun: bool = False
+    pretended: tuple[PretendedCall, ...] = ()
 
 
 class Terminal(Protocol):
@@ -96,8 +97,10 @@ class Identity(Protocol):
 class Executor(Protocol):
     """Executes the steps of one run."""
 
-    def prepare(self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline) -> None:
-        """Look, before anything runs, at what will not work, and say so."""
+    def prepare(
+        self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline, pretence: Pretence | None = None
+    ) -> None:
+        """Look, before anything runs, at what will not work, and say so; have the guest pretend what is asked for."""
 
     def why_not(self, step: Step) -> str | None:
         """Why ``step`` cannot be executed in this guest, one sentence; None when it can."""

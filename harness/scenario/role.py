@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from harness.run.request import RunRequest
-from harness.run.result import CertificateResult, LocalResourceResult, RunResult, StepResult
+from harness.run.result import CertificateResult, LocalResourceResult, PretendedCall, RunResult, StepResult
 from harness.run.runner import Role
 from harness.scenario.guest import ScenarioGuest
 
@@ -55,6 +55,11 @@ class ScenarioRole:
                 return step
         known = ", ".join(step.id for step in self._role.steps) or "none"
         raise AssertionError(f"the run has no step {id}; its steps are {known}")
+
+    def pretended(self, step: str) -> tuple[PretendedCall, ...]:
+        """The calls of the step called ``step`` that were only pretended: each has a ``command`` and ``parameters``."""
+        __tracebackhide__ = True
+        return self.step(step).pretended
 
     def local_resource(self, name: str) -> LocalResourceResult:
         """The local resource called ``name``: its ``path`` in the guest and ``size_mb``."""

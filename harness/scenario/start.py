@@ -147,6 +147,8 @@ class VmRole:
         cold: bool = False,
         timeout: float | None = None,
         exact_timeouts: bool = False,
+        pretend: Sequence[str] = (),
+        pretend_modules: Path | None = None,
     ) -> ScenarioRole:
         """Deploy ``path``, an extension or with ``extension`` a definition, into a machine of its own, and return a
         ``ScenarioRole``. The machine is there until the test ends.
@@ -155,6 +157,8 @@ class VmRole:
         values by name, as they are; ``certificates`` are FILE[:STORE], ``local_resources`` NAME[=MB][:keep],
         ``network`` is "none" or "nat", ``timeout`` the limit of the whole run in seconds.
         With ``exact_timeouts`` steps get the time-outs that their author wrote in an emulated guest, too.
+        ``pretend`` names commands that a stand-in with PowerShell pretends to have, ``pretend_modules`` a folder with
+        modules of your own for that; ``role.pretended(STEP)`` tells what was called.
 
         An extension that fails raises nothing: ask ``role.verdict``. Steps that cannot be executed on the image skip
         the test with their names, unless ``allow_unexecuted``. A host that lacks something skips it too, with what is
@@ -199,6 +203,8 @@ class VmRole:
             cold=cold,
             timeout=timeout,
             exact_timeouts=exact_timeouts,
+            pretend=tuple(pretend),
+            pretend_modules=scene.folder / pretend_modules if pretend_modules else None,
             case=scene.case,
         )
         _find_image(scene, request.machine)

@@ -4,7 +4,6 @@ which tells the command line that reached it, stands where the engine would be, 
 
 from __future__ import annotations
 
-import json
 import stat
 import subprocess
 import tomllib
@@ -20,34 +19,9 @@ from harness.image.powershell import variant, version_of
 from harness.image.windows import compile_program
 from harness.run.windows.caveats import caveat
 from harness.run.windows.execute import WindowsExecutor
-from tests.conftest import HANGS, inventory, vmrole
+from tests.conftest import HANGS
 from tests.image.test_added import cache as cache
 from tests.image.test_added import within
-from tests.run.test_windows_execute import extension, script, scripts
-
-_ENGINE = """\
-#include <windows.h>
-#include <stdio.h>
-int main(void)
-{
-	char text[4000];
-	WideCharToMultiByte(CP_UTF8, 0, GetCommandLineW(), -1, text, sizeof text, NULL, NULL);
-	printf("NOT POWERSHELL, called as: %s\\n", text);
-	return 4242;
-}
-"""
-_CODE = 4242
-
-
-def engine(folder: Path) -> Path:
-    """A zip as PowerShell's are laid out."""
-    source, program, target = folder / "engine.c", folder / "engine.exe", folder / "PowerShell-7.0-win-x64.zip"
-    source.write_text(_ENGINE)
-    compile_program([source], program, [], (), deadline=Deadline(HANGS))
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(program, "pwsh.exe")
-        archive.writestr("Modules/Ours/Ours.psd1", "@{}")
-    return target
 
 
 def zipped(folder: Path, *entries: tuple[str | zipfile.ZipInfo, bytes]) -> Path:
@@ -66,6 +40,7 @@ def link(name: str) -> zipfile.ZipInfo:
 
 
 PROGRAM = b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0\x64\x86"
+OLD = "ProductVersion\0\0006.2.7 SHA: abc\0".encode("utf-16-le")
 OTHER = PROGRAM[:-2] + b"\x4c\x01"
 
 
@@ -76,6 +51,8 @@ OTHER = PROGRAM[:-2] + b"\x4c\x01"
         ((("PowerShell/pwsh.exe", PROGRAM),), "has no pwsh.exe at its top"),
         ((("pwsh.exe", b"#!/bin/sh\n"),), "is no program for 64-bit Windows"),
         ((("pwsh.exe", OTHER),), "is no program for 64-bit Windows"),
+        ((("pwsh.exe", PROGRAM),), "has no coreclr.dll, the runtime that its engine needs"),
+        ((("pwsh.exe", PROGRAM), ("pwsh.dll", OLD), ("coreclr.dll", b"x")), "has PowerShell 6.2.7, and 7 or later"),
         ((("pwsh.exe", PROGRAM), ("../../etc/x", b"x")), "leads out of"),
         ((("pwsh.exe", PROGRAM), ("/etc/x", b"x")), "absolute path"),
         ((("pwsh.exe", PROGRAM), ("C:\\x", b"x")), "absolute path"),
@@ -118,7 +95,7 @@ def supplied(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setenv("VMROLE_CACHE_DIR", str(cache))
 
     def make(more: bytes) -> Source:
-        file = zipped(tmp_path, ("pwsh.exe", PROGRAM + more))
+        file = zipped(tmp_path, ("pwsh.exe", PROGRAM + more), ("coreclr.dll", b"x"))
         source = variant("windows-stand-in", file, cache=Cache.of_user(), deadline=Deadline(HANGS))
         return load(source)
 
@@ -162,41 +139,3 @@ def test_the_version_is_what_the_program_says(tmp_path: Path) -> None:
     sources = [tmp_path / "pwsh.c", tmp_path / "version.o"]
     compile_program(sources, program, [], (), deadline=Deadline(HANGS))
     assert version_of(tmp_path) == "7.4.6-rc.1"
-
-
-@pytest.mark.vm
-@pytest.mark.slow
-def test_steps_reach_the_engine(tmp_path: Path, state_folder: Path) -> None:
-    """What is claimed: the command lines of PowerShell steps reach what was supplied, and its exit code the step."""
-    name = "windows-stand-in-powershell"
-    done = vmrole("images", "build", "windows-stand-in", "--powershell", engine(tmp_path), timeout=900)
-    assert done.code == 0 and f"{name} " in done.stdout, done.stderr
-    document = extension(
-        scripts(
-            script(1, "powershell.exe -NoProfile -ExecutionPolicy Bypass Get-Item 'a b'", ExitCodeRegex="^0$"),
-            script(2, "pwsh.exe -File x.ps1", ErrorPolicy="WarnAndContinueOnMatch"),
-            script(
-                3,
-                "cmd.exe /c powershell -Command exit 7 & if errorlevel 4242 echo it came through",
-                ErrorPolicy="WarnAndContinueOnMatch",
-            ),
-            script(4, "powershell.exe -Version 2.0 -File x.ps1"),
-        )
-    )
-    (tmp_path / "x.resext").write_text(json.dumps(document))
-    before = inventory(state_folder)
-    ran = vmrole("run", tmp_path / "x.resext", "--image", name, "--output", tmp_path / "out", "--json", timeout=900)
-    steps = {step["id"]: step for step in ran.json["instances"][0]["steps"]}
-    path = '"C:\\Program Files\\PowerShell\\7\\pwsh.exe"'
-    first = steps["preinstall-1"]
-    assert first["exit_code"] == _CODE and first["outcome"] == "succeeded", ran.stderr
-    assert f"{path} -NoProfile -ExecutionPolicy Bypass -Command Get-Item 'a b'" in first["stdout"]
-    assert "PowerShell that was supplied for this image, on Wine" in first["finding"]
-    assert f"{path} -File x.ps1" in steps["preinstall-2"]["stdout"]
-    assert "it came through" in steps["preinstall-3"]["stdout"]
-    assert steps["preinstall-4"]["outcome"] == "not_executable"
-    assert ran.json["instances"][0]["engine"]["powershell"] is None  # that program tells no version of its own
-    assert ran.json["image"]["name"] == name and ran.json["image"]["stand_in"]
-    assert inventory(state_folder) == before
-    assert vmrole("sweep", "--kept").code == 0  # the checkpoints of a run that is incomplete need the image
-    assert vmrole("images", "remove", name).code == 0

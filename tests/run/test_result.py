@@ -106,6 +106,7 @@ def test_shape_of_the_result() -> None:
                         "after_unexecuted": False,
                         "timeout": None,
                         "finding": None,
+                        "pretended": [],
                     }
                 ],
             }

@@ -34,6 +34,8 @@ _FEATURES = "^metadata_csum,^64bit,^resize_inode,uninit_bg"
 _EXTENDED = "lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,discard"
 _NOT_INSTALLED = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*")
 # Its own initramfs: long to make, and nothing boots it.
+_TOLD = b"vmrole-error: "
+"""Begins what a hook says for the user, before it fails."""
 _NOT_RUN = ("/etc/kernel/postinst.d/initramfs-tools",)
 _INSTALLED = ("/usr/share/doc/*/copyright", "/usr/share/locale/locale.alias")
 
@@ -126,7 +128,10 @@ def _install(
         try:
             run(inside(argv), deadline=deadline, output=log, env={"TMPDIR": str(folder)})
         except CommandError as error:
-            if b"NO_PUBKEY" not in log.read_bytes():
+            said = log.read_bytes()
+            if told := [line for line in said.splitlines() if line.startswith(_TOLD)]:
+                raise HostError(told[-1].removeprefix(_TOLD).strip().decode("utf-8", "replace")) from error
+            if b"NO_PUBKEY" not in said:
                 raise
             raise HostError(
                 f"this host does not know the keys that Debian's {recipe.suite} is signed with",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.errors import CommandError, HostError
+from harness.image import modules
 from harness.image.builders import Parts, Progress, debian
 from harness.image.catalog import Source
 from harness.image.kernel import check_zstd
@@ -64,6 +65,7 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
         if powershell := source.recipe.powershell:
             progress("unpacking the PowerShell that was supplied")
             unpack(powershell, work / "powershell")
+            modules.write(source.folder / modules.FOLDER, work / "modules")
             supplied.append(f"powershell.zip={powershell}")
             if version := version_of(work / "powershell"):
                 supplied.append(f"powershell={version}")

@@ -15,6 +15,7 @@ from harness.run.system import Done
 
 if TYPE_CHECKING:
     from harness.run.events import EventBus
+    from harness.run.request import Pretence
 
 _UNSTARTABLE = re.compile(r"\A(?:timeout|env): (?:failed to run command )?[\u2018'](.*)[\u2019']: (.+)\n?\Z", re.DOTALL)
 _ERRNO = {"No such file or directory": 2, "Permission denied": 13, "Exec format error": 8}
@@ -27,7 +28,9 @@ _HEAD_SECONDS = 20.0
 class LinuxExecutor:
     """harness.run.system.Executor."""
 
-    def prepare(self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline) -> None:
+    def prepare(
+        self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline, pretence: Pretence | None = None
+    ) -> None:
         """Nothing: whatever a command needs, the agent starts it."""
 
     def why_not(self, step: Step) -> str | None:

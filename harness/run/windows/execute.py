@@ -6,8 +6,8 @@ from __future__ import annotations
 import ntpath
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -17,13 +17,17 @@ from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import HELPER, decode, without_clixml
 from harness.plan import Plan, Step
 from harness.plan.step import Kind
-from harness.run.result import Outcome
+from harness.run.result import Outcome, PretendedCall
 from harness.run.system import Done
 from harness.run.windows.job import BEGUN, Ending, Job, job_of, read_ending, too_long
+from harness.run.windows.pretence import Calls, install
+from harness.run.windows.silent import silently_wrong
+from harness.wincmd import is_powershell
 
 if TYPE_CHECKING:
     from harness.image.recipe import Recipe
     from harness.run.events import EventBus
+    from harness.run.request import Pretence
 
 _GRACE = 30.0
 """Seconds that the helper may take to end a program at its time-out, and to tell of it."""
@@ -59,6 +63,12 @@ _UNSTARTABLE = {2: "there is no such program", 3: "there is no such program", 5:
                 740: "it asks for more rights than the administrator has"}  # fmt: skip
 
 
+_CRASHES = (0xC0000005, 0xC0000409, 0xC0000602, 0xE0434352)
+"""Exit codes of an engine that crashed: of .NET's runtime, and of a program that touched what is not there."""
+_UNKNOWN = re.compile(r"The term\s+'([^'\r\n]{1,100})'\s+is\s+not\s+recognized\s+as\s+a\s+name\s+of\s+a\s+cmdlet")
+"""Of PowerShell 7's error, which it wraps where the line is full."""
+_NAMED = 5
+"""Calls that a finding names."""
 _UNAVAILABLE = 9150
 """Exit code of the stand-in's programs that only say that it has none (images/windows-stand-in/tools/tool.h)."""
 _ENDED_EARLY = 1359
@@ -80,14 +90,21 @@ class WindowsExecutor:
     bus: EventBus | None = None
     supplied: bool = False
     """Whether the PowerShell of a stand-in is one that the user supplied."""
+    calls: Calls | None = None
+    """Of what is pretended; None where nothing is."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> WindowsExecutor:
         return cls(recipe.stand_in, frozenset(recipe.cannot), supplied=bool(recipe.powershell))
 
-    def prepare(self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline) -> None:
+    def prepare(
+        self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline, pretence: Pretence | None = None
+    ) -> None:
         """Look for the products' tools that steps need, in one command; a missing one is a warning of the run."""
         self.bus = bus
+        if pretence and self.supplied:
+            install(pretence, guest, deadline=deadline)
+            self.calls = Calls()
         needed = {step.id: tool for step in plan.applicable if (tool := _tool_of(step)) and not self._refuses(step)}
         if not needed:
             return
@@ -124,7 +141,7 @@ class WindowsExecutor:
             return f"this guest cannot run a step as another user, here as {step.account[:60]}"
         if step.credential and _SERVICES.fullmatch(step.credential.user.strip()):
             return f"a step cannot be run as the service account {step.account[:60]} here"
-        if "powershell" in self.cannot and _is_powershell(step.executable):
+        if "powershell" in self.cannot and is_powershell(step.executable):
             return "this guest has no PowerShell"
         return too_long(step)
 
@@ -134,6 +151,7 @@ class WindowsExecutor:
             return self._feature(step, guest, deadline)
         credential = step.credential if _as_another(step) else None
         job = job_of(step, credential, watch=True, path=self.path if _tool_of(step) else ())
+        wrong = silently_wrong(step, guest, deadline=deadline) if self._is_supplied(step) else []
         before = guest.last_boot
 
         def begin() -> GuestResult:
@@ -159,7 +177,12 @@ class WindowsExecutor:
         stderr, ending = read_ending(job.nonce, done.stderr)
         if not ending.is_whole(len(done.stdout), len(stderr)) and self._restarts(guest, before, deadline):
             return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), _RESTARTED)
-        return self._judge(step, done, stderr, ending)
+        judged = self._judge(step, done, stderr, ending)
+        if wrong:
+            said = f"on Wine, silently: {'; '.join(wrong)}"
+            judged = replace(judged, finding=f"{judged.finding}; {said}" if judged.finding else said)
+        calls = self.calls.new(guest, deadline=deadline) if self.calls else ()
+        return _pretending(judged, calls) if calls else judged
 
     def _judge(self, step: Step, done: GuestResult, stderr: bytes, ending: Ending) -> Done:
         out, err = decode(done.stdout, cut=ending.cut), without_clixml(decode(stderr, cut=ending.cut))
@@ -184,12 +207,14 @@ class WindowsExecutor:
             return Done(Outcome.unknown, result, _LOST)
         if ended is None:
             return self._never_ran(step, result, ending)
+        if self._is_supplied(step) and (fault := _engines_fault(ended, err)):
+            return Done(Outcome.not_executable, result, fault)
         assert step.policy is not None
         verdict = step.policy.judge(_signed(code), out, err, timed_out=ending.timed_out)
         reasons = [*verdict.reasons]
         if ending.timed_out and step.timeout is not None:
             reasons[:1] = [f"it was stopped at its time-out of {step.timeout:g} s"]
-        if self.supplied and _is_powershell(step.executable):
+        if self._is_supplied(step):
             reasons.append("it ran in the PowerShell that was supplied for this image, on Wine")
         outcome = Outcome(verdict.outcome)
         if ending.cut:
@@ -204,6 +229,10 @@ class WindowsExecutor:
         elif outcome is Outcome.failed and (line := _last_line(out)):
             reasons.append(f"last output: {line}")
         return Done(outcome, result, "; ".join(reasons) or None, verdict.reboot, verdict.rerun)
+
+    def _is_supplied(self, step: Step) -> bool:
+        """Whether the PowerShell that was supplied executes ``step``."""
+        return self.supplied and is_powershell(step.executable)
 
     def _never_ran(self, step: Step, result: GuestResult, ending: Ending) -> Done:
         """A program that could not be started: the author's mistake, but for what only this guest lacks."""
@@ -270,6 +299,22 @@ class WindowsExecutor:
             raise error
 
 
+def _pretending(done: Done, calls: Sequence[PretendedCall]) -> Done:
+    named = list(dict.fromkeys(str(call) for call in calls))
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    said = f"pretended: {', '.join(named[:_NAMED])}{more}"
+    return replace(done, finding=f"{done.finding}; {said}" if done.finding else said, pretended=tuple(calls))
+
+
+def _engines_fault(code: int | None, err: str) -> str | None:
+    """Why a step that PowerShell ran proves nothing, where that is the engine's doing or may be; None for others."""
+    if code in _CRASHES:
+        return f"PowerShell itself crashed on Wine (0x{code:08X})"
+    if code == 0 and (unknown := _UNKNOWN.search(err)):
+        return f"it used {unknown[1]}, which the PowerShell of the stand-in guest does not know, and went on"
+    return None
+
+
 def _tool_of(step: Step) -> str | None:
     """The product's tool that ``step`` starts."""
     if step.kind == "sql-deployment":
@@ -279,11 +324,6 @@ def _tool_of(step: Step) -> str | None:
         # Removing a database is a statement.
         return step.command_line.partition(" ")[0]
     return _TOOLS.get(step.kind)
-
-
-def _is_powershell(executable: str | None) -> bool:
-    name = ntpath.basename((executable or "").strip().strip('"')).lower()
-    return name.removesuffix(".exe") in ("powershell", "pwsh")
 
 
 def _as_another(step: Step) -> bool:

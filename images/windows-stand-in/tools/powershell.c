@@ -65,6 +65,31 @@ static const wchar_t *bare_command(const wchar_t *at)
 	return NULL;
 }
 
+/* What the engine has to find: text without colours in its pipes, nothing that it asks the network for, and memory that
+ * is never writable and executable at once, which Wine's is not. */
+static void set_environment(void)
+{
+	static const wchar_t *const values[][2] = {{L"NO_COLOR", L"1"},
+						   {L"POWERSHELL_TELEMETRY_OPTOUT", L"1"},
+						   {L"POWERSHELL_UPDATECHECK", L"Off"},
+						   {L"DOTNET_EnableWriteXorExecute", L"0"}};
+	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+		if (!GetEnvironmentVariableW(values[i][0], NULL, 0))
+			SetEnvironmentVariableW(values[i][0], values[i][1]);
+}
+
+/* Without a console the engine says nothing, does nothing and ends with 0. */
+static bool has_console(void)
+{
+	DWORD mode;
+	HANDLE console = CreateFileW(L"CONOUT$", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
+				     OPEN_EXISTING, 0, NULL);
+	bool there = console != INVALID_HANDLE_VALUE && GetConsoleMode(console, &mode);
+	if (console != INVALID_HANDLE_VALUE)
+		CloseHandle(console);
+	return there;
+}
+
 int main(void)
 {
 	static wchar_t line[LINE], word[MAX_PATH];
@@ -82,6 +107,9 @@ int main(void)
 		fprintf(stderr, "the command line is too long\n");
 		return 1;
 	}
+	if (!has_console())
+		unavailable(L"powershell without a console");
+	set_environment();
 	if (!start_process(ENGINE, line, TRUE, 0, NULL, NULL, &how, &made))
 		unavailable(L"powershell");
 	WaitForSingleObject(made.hProcess, INFINITE);

@@ -37,5 +37,6 @@ ENVIRONMENT = {
     "TZ": "UTC",
     "WINEPREFIX": str(PREFIX),
     "WINEDEBUG": "err+all,fixme-all",  # to LOG; never to what a program says
-    "WINEDLLOVERRIDES": "mscoree,mshtml=;winemenubuilder.exe=d",
+    # Not mscoree, which Wine's setup has no use for: the libraries of .NET ask for it.
+    "WINEDLLOVERRIDES": "mshtml=;winemenubuilder.exe=d",
 }
