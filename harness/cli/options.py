@@ -109,7 +109,7 @@ def machine_request(
     from harness.image import catalog
     from harness.run.answer import check_computer_name, check_duplicates, hash_password, parse_local_resource
     from harness.run.answer import computer_name as make_name
-    from harness.run.certificates import load_certificates, parse_certificate_option
+    from harness.run.certificates import check_keys, load_certificates, parse_certificate_option
     from harness.run.request import NAME_PATTERN, MachineRequest
 
     if connect is not None:
@@ -125,6 +125,8 @@ def machine_request(
     for text in certificates:
         path, store = parse_certificate_option(text)
         loaded += load_certificates(path, store, password.encode() if password is not None else None)
+    if recipe.stand_in:
+        check_keys(loaded, recipe.name)
     resources = tuple(parse_local_resource(text) for text in local_resources)
     service = read_service_of(service_definition, service_configuration, service_role, instance)
     if service:

@@ -98,6 +98,19 @@ class Certificate:
         return tuple(dict.fromkeys(found))
 
 
+def check_keys(certificates: Sequence[Certificate], image: str) -> None:
+    """Raises UsageError for a private key that Wine, which ``image`` is made of, cannot import: any but RSA."""
+    for certificate in certificates:
+        if certificate.key_pem is None:
+            continue
+        if not isinstance(serialization.load_pem_private_key(certificate.key_pem, None), rsa.RSAPrivateKey):
+            raise UsageError(
+                f"the certificate {certificate.thumbprint} ({certificate.subject}) has a key that is not RSA, and the "
+                f"stand-in {image} imports no other",
+                hint="Windows takes it; here use a certificate with an RSA key",
+            )
+
+
 def parse_certificate_option(text: str) -> tuple[Path, str]:
     """``FILE[:STORE]`` as (file, store); the store is My where none is given.
 

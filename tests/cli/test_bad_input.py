@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.conftest import SAMPLES, inventory, vmrole
-from tests.run.test_certificates import make, write
+from tests.run.test_certificates import Pair, make, sign, write
 
 HELLO = ("run", SAMPLES / "hello-linux", "-p", "Greeting=x")
 
@@ -20,6 +21,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pair = make()
     write(folder, pair.pfx(b"right"), "locked.pfx")
     write(folder, pair.pem(), "alone.pem")
+    elliptic = ec.generate_private_key(ec.SECP256R1())
+    write(folder, Pair(elliptic, sign(elliptic, "elliptic")).pfx(), "elliptic.pfx")
     write(folder, b"not a package", "not.resextpkg")
     write(folder, b'{"Name": "x",\n "Version": [}', "broken.resext")
     write(folder, b"wrong\n", "wrong")
@@ -44,6 +47,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ((*HELLO, "--certificate", "{}/locked.pfx", "--certificate-password-file", "{}/wrong"), "password"),
         ((*HELLO, "--certificate", "{}/none.pfx"), "none.pfx"),
         ((*HELLO, "--certificate", "{}/alone.pem:Ro\\ot"), "store"),
+        ((*HELLO, "--image", "windows-stand-in", "--certificate", "{}/elliptic.pfx"), "a key that is not RSA"),
         ((*HELLO, "--local-resource", "../up"), "../up"),
         ((*HELLO, "--local-resource", "a/b=5"), "a/b"),
         ((*HELLO, "--local-resource", "Data=0"), "Data"),

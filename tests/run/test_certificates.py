@@ -37,7 +37,7 @@ PASSWORD = b"p\xc3\xa4ss word"
 
 @dataclass
 class Pair:
-    key: rsa.RSAPrivateKey
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
     def key_pem(self, password: bytes | None = None, traditional: bool = False) -> bytes:

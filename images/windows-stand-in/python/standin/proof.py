@@ -56,7 +56,8 @@ def main() -> int:
         runner.stop()
     reason = trouble(code, said.decode("cp437", "replace"))
     if reason:
-        print(f"vmrole-error: the PowerShell that was supplied does not work on this image's Wine: {reason}")
+        said_so = f"vmrole-error: the PowerShell that was supplied does not work on this image's Wine: {reason}"
+        sys.stdout.write(f"{said_so}\n")
     return 1 if reason else 0
 
 
