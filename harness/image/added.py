@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from harness.deadline import Deadline
 from harness.errors import CommandError, HostError, UsageError
 from harness.files import replace_file
-from harness.image import catalog
+from harness.image import catalog, seal
 from harness.image.builders import Progress
 from harness.image.cache import Cache, check_owner
 from harness.image.catalog import Source
@@ -169,6 +169,7 @@ def put(cache: Cache, source: Source, work: Path, key: str, *, media: str, compo
     (work / "image.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     for path in (*work.iterdir(), work):
         cache.grant(path)
+    seal.seal(work, [DISK])
     work.rename(cache.images / f"{name}-{key}-{built.replace(':', '').replace('-', '')}")
     if name not in catalog.names(catalog.images_folder()):
         keep_recipe(name, _text(name, source.recipe.os))
@@ -243,6 +244,14 @@ def missing(name: str) -> UsageError:
     return UsageError(
         f"the image {name} is made from media of your own, and none were added",
         hint=f"'vmrole images add {name} FILE' takes a generalized disk of that system, e.g. a published one",
+    )
+
+
+def damaged(name: str) -> HostError:
+    """What is said of an image whose files are not what they were when it was added."""
+    return HostError(
+        f"the image {name} is not what it was when it was added to the cache",
+        hint=f"'vmrole images remove {name}', and add it again",
     )
 
 

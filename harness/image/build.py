@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +18,7 @@ from pydantic import BaseModel, Field, StringConstraints, field_validator
 
 from harness.deadline import Deadline
 from harness.errors import HostError
-from harness.image import added, catalog, modules
+from harness.image import added, catalog, modules, seal
 from harness.image.builders import Build, Parts, Progress
 from harness.image.cache import Cache, check_owner, disk_usage
 from harness.image.catalog import Source
@@ -65,12 +67,12 @@ def ensure_image(
     components = ensure_components(source, cache=cache, deadline=deadline, progress=progress)
     if source.recipe.builder == added.BUILDER:
         taken = added.key_of(cache, name)
-        image = _find(cache, source, taken, components) if taken else None
+        image = _find(cache, source, taken, components, progress) if taken else None
         if image is None:
             raise added.missing(name)
         return image
     key = image_key(source)
-    found = None if rebuild else _find(cache, source, key, components)
+    found = None if rebuild else _find(cache, source, key, components, progress)
     if found:
         return found
     entry = f"{name}-{key}"
@@ -80,11 +82,11 @@ def ensure_image(
         progress(f"waiting for another process that builds the image {name}")
 
     with cache.locked(entry, deadline, waiting):
-        found = _find(cache, source, key, components)
+        found = _find(cache, source, key, components, lambda _told: None)
         # Whoever asked for a new one is content with one that was begun after that.
         if found is None or (rebuild and found.built < asked):
             _build(cache, source, key, components, deadline, progress)
-            found = _find(cache, source, key, components)
+            found = _find(cache, source, key, components, progress)
     if found is None:
         raise HostError(f"the image {name} was built and is not in the cache {cache.folder}")
     return found
@@ -209,7 +211,8 @@ def _build(cache: Cache, source: Source, key: str, components: Path, deadline: D
         parts = build(source, components, work, deadline=deadline, progress=progress)
         record = _record(parts, name=name, key=key, built=built, version=components_version(source))
         (work / _RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        _put(cache, work, cache.images / f"{name}-{key}-{built.replace(':', '').replace('-', '')}")
+        target = cache.images / f"{name}-{key}-{built.replace(':', '').replace('-', '')}"
+        _put(cache, work, target, sealed=cast(dict[str, str], record["files"]).values())
 
 
 def _record(parts: Parts, *, name: str, key: str, built: str, version: str) -> dict[str, object]:
@@ -225,10 +228,12 @@ def _record(parts: Parts, *, name: str, key: str, built: str, version: str) -> d
     }
 
 
-def _put(cache: Cache, work: Path, target: Path) -> None:
-    """Make ``work`` read-only and give it its name, at once."""
+def _put(cache: Cache, work: Path, target: Path, *, sealed: Collection[str] = ()) -> None:
+    """Make ``work`` read-only, with a seal of the files ``sealed``, and give it its name, at once."""
     for path in (*work.rglob("*"), work):
         cache.grant(path)
+    if sealed:
+        seal.seal(work, sealed)
     work.rename(target)
 
 
@@ -244,8 +249,9 @@ def _read(folder: Path) -> _Record | None:
         return None
 
 
-def _find(cache: Cache, source: Source, key: str, components: Path) -> Image | None:
-    """The newest image of ``key`` in the cache."""
+def _find(cache: Cache, source: Source, key: str, components: Path, progress: Progress) -> Image | None:
+    """The newest image of ``key`` in the cache that is whole. Raises HostError for a damaged one that nobody can build
+    again."""
     for folder in sorted(cache.images.glob(f"{source.recipe.name}-{key}-*"), reverse=True):
         check_owner(folder)
         record = _read(folder)
@@ -255,6 +261,11 @@ def _find(cache: Cache, source: Source, key: str, components: Path) -> Image | N
             check_owner(path)
             cache.grant(path)
         files = record.files
+        if damaged := _damaged(folder, files.values()):
+            progress(f"{damaged} of the image {record.name} is not what it was when that was made: it is not used")
+            if source.recipe.builder == added.BUILDER:
+                raise added.damaged(source.recipe.name)
+            continue
         return Image(
             recipe=source.recipe,
             key=key,
@@ -268,6 +279,18 @@ def _find(cache: Cache, source: Source, key: str, components: Path) -> Image | N
             uefi=record.uefi,
         )
     return None
+
+
+def _damaged(folder: Path, names: Collection[str]) -> str | None:
+    """The first of the files ``names`` of an image that is not what it was when that was made; of one without a seal,
+    when it is first used."""
+    if seal.is_sealed(folder):
+        return seal.broken(folder, names)
+    missing = next((name for name in names if not (folder / name).is_file()), None)
+    if missing is None:
+        with contextlib.suppress(HostError):
+            seal.seal(folder, names)
+    return missing
 
 
 def _stamp() -> str:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The store of templates: guests frozen at the freeze point of their image, which forks start from.
 
-CACHE/templates/KEY/{ram,state,disk.qcow2,template.json}: RAM and device state of the frozen guest and the overlay on
-its image's disk. Never written again; whoever finds a file of another size or time than is on record throws the whole
-away. The times of last use are those of the folders.
+CACHE/templates/KEY/{ram,state,disk.qcow2,template.json,seal.json}: RAM and device state of the frozen guest and the
+overlay on its image's disk. Never written again; whoever finds a file changed throws the whole away. The times of last
+use are those of the folders.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.deadline import Deadline
+from harness.image import seal
 from harness.image.cache import Cache, check_owner, disk_usage
 from harness.machine.checkpoints import templates_in_use
 from harness.state import qemu_account
@@ -77,14 +78,16 @@ class TemplateStore:
     def of_user(cls) -> TemplateStore:
         return cls(Cache.of_user())
 
-    def find(self, key: str) -> Template | None:
-        """The template of ``key`` if it is whole; one that is not is removed."""
+    def find(self, key: str, told: Callable[[str], None] = lambda _damage: None) -> Template | None:
+        """The template of ``key`` if it is whole; one that is not is removed, and ``told`` gets a sentence."""
         folder = self.folder / key
         if not folder.is_dir():
             return None
         check_owner(folder)
         template = _read(folder)
-        if template is None:
+        damaged = seal.broken(folder, FILES) if template else _RECORD
+        if template is None or damaged:
+            told(f"{damaged} of the template {key} is not what it was when it was made: it is not used")
             self.discard(key)
             return None
         with contextlib.suppress(OSError):
@@ -120,8 +123,8 @@ class TemplateStore:
             path.chmod(0o600 if name == "ram" else 0o440)
             if account:
                 os.chown(path, account.uid if name == "ram" else 0, account.gid)
-        files = {name: _stamp(work / name) for name in FILES}
-        record = {"schema": _SCHEMA, "key": key, "created": time.time(), "files": files, **facts}
+        seal.seal(work, FILES)
+        record = {"schema": _SCHEMA, "key": key, "created": time.time(), **facts}
         (work / _RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         (work / _RECORD).chmod(0o440)
         target = self.folder / key
@@ -158,18 +161,13 @@ class TemplateStore:
         self._cache.grant(self.folder)
 
 
-def _stamp(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
-
-
 def _read(folder: Path) -> Template | None:
-    """The template in ``folder``, None when anything of it is missing, unreadable or changed."""
+    """The template in ``folder``, None when anything of it is missing or unreadable."""
     try:
         record = json.loads((folder / _RECORD).read_text("utf-8"))
         if record["schema"] != _SCHEMA or record["key"] != folder.name:
             return None
-        if any(record["files"][name] != _stamp(folder / name) for name in FILES):
+        if not all((folder / name).exists() for name in FILES):
             return None
         fields = {name: record[name] for name in ("key", "image", "image_key", "memory_mb", "cpus", "created")}
         return Template(folder=folder, **fields)

@@ -18,7 +18,7 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.errors import HostError
-from harness.image import build, catalog, components
+from harness.image import added, build, catalog, components, seal
 from harness.image.builders import Parts
 from harness.image.cache import Cache, default_folder, disk_usage
 from harness.image.recipe import Image
@@ -125,7 +125,7 @@ def test_two_processes_build_once(recipes: Path, cache: Cache) -> None:
 
         def progress(line: str) -> None:
             lines.append(line)
-            if "waiting for another process" in line:
+            if "waiting for another process that builds" in line:  # and not one that compiles
                 (recipes / "held").unlink()
 
         image = build.ensure_image("tiny", cache=cache, deadline=Deadline(HANGS), progress=progress, folder=recipes)
@@ -253,3 +253,56 @@ def test_an_image_whose_record_was_tampered_with_is_none(recipes: Path, cache: C
     for content in (b"", b"null", b"[" * 100_000, b"\xff"):
         record.write_bytes(content)
         assert len(build.list_images(cache, recipes)) == 1
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    """Change a file in place; its size and its time are afterwards what they were."""
+    times = path.stat()
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("offset", [0, 3, 32 << 20])
+def test_an_image_that_was_changed_in_place_is_built_anew(recipes: Path, cache: Cache, offset: int) -> None:
+    first, said = ensure(recipes, cache), list[str]()
+    overwrite(first.disk, offset, b"?")
+    second = ensure(recipes, cache, said=said)
+    assert second.disk != first.disk and second.key == first.key
+    told = [line for line in said if "is not what it was" in line]
+    assert told == ["disk.raw of the image tiny is not what it was when that was made: it is not used"]
+    said.clear()
+    assert ensure(recipes, cache, said=said) == second and not said
+
+
+def test_an_image_of_an_earlier_version_is_sealed_when_it_is_first_used(recipes: Path, cache: Cache) -> None:
+    image = ensure(recipes, cache)
+    record = image.disk.with_name(seal.NAME)
+    record.unlink()
+    assert ensure(recipes, cache) == image
+    assert record.exists() and builds(recipes) == 1
+
+
+def test_an_image_without_its_disk_is_built_anew(recipes: Path, cache: Cache) -> None:
+    image = ensure(recipes, cache)
+    image.disk.with_name(seal.NAME).unlink()
+    image.disk.unlink()
+    assert ensure(recipes, cache).disk != image.disk
+
+
+def test_an_added_image_that_was_changed_in_place_is_not_used(
+    recipes: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody here can make it again."""
+    monkeypatch.setenv("VMROLE_CACHE_DIR", str(cache.folder))
+    (recipes / "tiny/recipe.toml").write_text(RECIPE.replace('"fake"', f'"{added.BUILDER}"'))
+    cache.prepare()
+    with cache.workplace("tiny") as work:
+        (work / added.DISK).write_bytes(b"disk" * 100_000)
+        added.put(cache, catalog.load("tiny", recipes), work, "0123456789abcdef", media="tiny.vhdx=x")
+    overwrite(ensure(recipes, cache).disk, 123_456, b"?")
+    with pytest.raises(HostError, match="not what it was when it was added") as caught:
+        ensure(recipes, cache)
+    assert caught.value.hint == "'vmrole images remove tiny', and add it again"

@@ -18,9 +18,10 @@ import pytest
 from harness.deadline import Deadline
 from harness.guest.channel import ChannelGuest
 from harness.guest.command import ENVIRONMENT
+from harness.image import seal
 from harness.machine.protocol import Machine
 from harness.machine.qemu.driver import LibvirtHypervisor
-from harness.machine.templates import Template, TemplateStore
+from harness.machine.templates import FILES, Template, TemplateStore
 from harness.run import freeze
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus
@@ -29,6 +30,7 @@ from harness.run.host import find_image, hypervisor
 from harness.run.linux import system
 from harness.run.request import MachineRequest
 from tests.conftest import HANGS, VMROLE, inventory, settled, vmrole
+from tests.image.test_cache import overwrite
 
 pytestmark = pytest.mark.vm
 
@@ -80,7 +82,7 @@ def _template(machine: Deployed) -> Template:
     return template
 
 
-@pytest.mark.parametrize("damage", ["truncated ram", "no state", "other disk", "broken state"])
+@pytest.mark.parametrize("damage", ["truncated ram", "no state", "other ram", "broken state"])
 def test_a_damaged_template_is_made_anew(forks: Callable[..., Deploying], damage: str) -> None:
     with forks() as machine:
         template = _template(machine)
@@ -89,9 +91,8 @@ def test_a_damaged_template_is_made_anew(forks: Callable[..., Deploying], damage
             os.truncate(template.ram, 1 << 20)
         case "no state":
             template.state.unlink()
-        case "other disk":
-            template.disk.chmod(0o600)
-            template.disk.write_bytes(template.disk.read_bytes())
+        case "other ram":
+            overwrite(template.ram, template.ram.stat().st_size // 2, b"not what the guest had here")
         case "broken state":
             _break_state(template)
     with forks() as machine:
@@ -101,17 +102,12 @@ def test_a_damaged_template_is_made_anew(forks: Callable[..., Deploying], damage
 
 
 def _break_state(template: Template) -> None:
-    """Devices that QEMU cannot load, with a record that says nothing of the change."""
+    """Devices that QEMU cannot load, sealed as if they had always been so."""
     data = bytearray(template.state.read_bytes())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
     template.state.chmod(0o600)
     template.state.write_bytes(data)
-    record = template.folder / "template.json"
-    facts = json.loads(record.read_text())
-    status = template.state.stat()
-    facts["files"]["state"] = [status.st_size, status.st_mtime_ns]
-    record.chmod(0o600)
-    record.write_text(json.dumps(facts))
+    seal.seal(template.folder, FILES)
 
 
 class _Silent(AgentFreezePoint):
@@ -209,6 +205,6 @@ def test_templates_leave_nothing_else_behind(forks: Callable[..., Deploying]) ->
     with forks() as machine:
         template = _template(machine)
     names = sorted(path.name for path in template.folder.iterdir())
-    assert names == ["disk.qcow2", "ram", "state", "template.json"]
+    assert names == ["disk.qcow2", "ram", "seal.json", "state", "template.json"]
     building = template.folder.parent.parent / "building"
     assert not [path for path in Path(building).iterdir() if path.name.startswith("template-")]

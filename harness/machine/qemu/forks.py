@@ -65,7 +65,7 @@ class Forks:
     ) -> tuple[Template, bool]:
         """The template that ``spec`` can be forked from, and whether it was made just now."""
         key = self._key(spec)
-        if found := self._store.find(key):
+        if found := self._store.find(key, waiting):
             return found, False
         name = spec.image.recipe.name
 
@@ -73,7 +73,7 @@ class Forks:
             waiting(f"another process is making the template of {name}")
 
         with self._store.locked(key, deadline, other):
-            if found := self._store.find(key):
+            if found := self._store.find(key, waiting):
                 return found, False
             waiting(f"making the template of {name}, once")
             # Half of what a boot may take: a machine whose template cannot be made has to be booted yet.
