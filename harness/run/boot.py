@@ -22,7 +22,8 @@ _AWAITS = {
 }
 _STAGE = re.compile(r"vmrole: stage (\S+)\s*(.*)")
 _FAILED = re.compile(r"vmrole: failed (.*)")
-_PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
+_PANIC = re.compile(r"(end )?Kernel panic - not syncing: (.*)")
+"""A kernel that has panicked restarts (panic=SECONDS), or says "end Kernel panic" and stands still for ever."""
 _CONSOLE_LINES = 12
 _SHOWN = 160
 
@@ -96,19 +97,20 @@ def await_stage(
     """Follow the announcements on the console until ``reached`` accepts one (the stage, and what follows it).
 
     ``told`` gets every new stage; ``doing`` is what the guest is to do. Raises GuestError for a failure that the guest
-    announces, GuestNotReadyError with the stage reached and what was awaited for a panic, an end or the deadline,
-    HostError when the host paused the machine.
+    announces, GuestNotReadyError with the stage reached and what was awaited for a panic that it does not come back
+    from, an end or the deadline, HostError when the host paused the machine.
     """
     stage: str | None = None
-    counted = 0
+    counted, panic, halted = 0, "", False
 
     def match(line: str) -> str | None:
-        nonlocal stage, counted
+        nonlocal stage, counted, panic, halted
         if failed := _FAILED.match(line):
             raise GuestError(f"the guest cannot {doing}: {quoted(failed[1])}")
-        if panic := _PANIC.search(line):
-            raise _not_ready(machine, stage, f"the guest's kernel panicked: {quoted(panic[1])}")
-        if found := _STAGE.match(line):
+        if said := _PANIC.search(line):
+            panic, halted = f"the guest's kernel panicked: {quoted(said[2])}", said[1] is not None
+        elif found := _STAGE.match(line):
+            panic, halted = "", False  # it has come back
             announcements.append(line)
             if len(announcements) > counted:
                 counted = len(announcements)
@@ -120,15 +122,20 @@ def await_stage(
 
     while True:
         announcements: list[str] = []
+        panic, halted = "", False
         if machine.console.wait_for(match, deadline=deadline.within(0.5)):
             return
         if reason := machine.why_paused():
             raise HostError(f"{reason} (the guest was at stage {stage or 'power-on'})", hint="free some disk space")
+        if halted:
+            raise _not_ready(machine, stage, panic)
+        after = f"; {panic}" if panic else ""
         state = machine.state()
         if state is not MachineState.running:
-            raise _not_ready(machine, stage, f"the machine {_ENDED.get(state, state)} before the guest was ready")
+            ended = _ENDED.get(state, state)
+            raise _not_ready(machine, stage, f"the machine {ended} before the guest was ready{after}")
         if deadline.expired:
-            raise _not_ready(machine, stage, f"the guest is not ready after {deadline.seconds:.0f} s")
+            raise _not_ready(machine, stage, f"the guest is not ready after {deadline.seconds:.0f} s{after}")
 
 
 _ENDED = {MachineState.stopped: "switched itself off", MachineState.crashed: "crashed"}
