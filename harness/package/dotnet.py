@@ -272,7 +272,7 @@ class _Scanner:
         if re.fullmatch(r"\w*-\w+", name):
             raise PatternError("it has a balancing group, which is not supported here")
         digits = name[:1] in tuple("0123456789")
-        if not name or (digits and not re.fullmatch("[0-9]{1,9}", name)) or not all(map(_is_word, name)):
+        if not name or (digits and not re.fullmatch("0|[1-9][0-9]{0,8}", name)) or not all(map(_is_word, name)):
             raise PatternError("it has a group with an invalid name")
         key: int | str = int(name) if digits else name
         if key == 0:

@@ -80,6 +80,7 @@ def policy(defaults: Defaults = "recorded", **members: Any) -> FailurePolicy:
         ("(?x)a\u00a0b", "a\u00a0b", True),
         # kinds of characters
         ("[\\w-.]+$", "a-b.c", True),  # after a kind of characters a hyphen is itself
+        ("^[\\W-k]+$", "-k", True),
         ("^\\w$", "²", False),
         ("^\\w$", "\u0301", True),
         ("^\\d$", "٣", True),
@@ -139,6 +140,7 @@ def test_patterns_mean_what_dotnet_says(pattern: str, text: str, found: bool) ->
         ("\\1", "does not have"),
         ("(?n)(a)\\1", "does not have"),
         ("\\k<n>", "does not have"),
+        ("(?<01>a)", "invalid name"),
         ("\\88", "does not exist"),
         ("\\i", "does not exist"),
         ("\\x4", "malformed"),
