@@ -12,6 +12,9 @@ from harness.package.substitution import placeholders
 _NAMES: Final = r"(?:password|passwd|passphrase|passwort|pwd|secret|apikey|api[_-]?key|accesskey|accountkey|token)"
 #: A literal in quotes or bare. Quotes may be escaped for a shell within a shell.
 _WORD: Final = r"""(?:\\?"([^"\\]+)\\?"|'([^']+)'|([^\s"'&|;<>]+))"""
+_QUOTED: Final = r"""(?:\\?"([^"\\]+)\\?"|'([^']+)')"""
+_REST: Final = r"\b[^&|\n]*\s"
+"""Of a command, before one of its options."""
 _FORMS: Final = tuple(
     re.compile(form, re.IGNORECASE)
     for form in (
@@ -22,16 +25,29 @@ _FORMS: Final = tuple(
         rf"(?<![\w$%-])(?!PublicKeyToken)\w*{_NAMES}\s?=\s?(?!=){_WORD}",
         rf"ConvertTo-SecureString\s+(?:-AsPlainText\s+|-Force\s+|-String\s+)*(?!-){_WORD}(?=.{{0,80}}-AsPlainText|.{{0,80}}-AsP)",
         rf"ConvertTo-SecureString\s+-AsPlainText\s+(?:-Force\s+)?(?:-String\s+)?(?!-){_WORD}",
+        rf"{_QUOTED}\s*\|\s*ConvertTo-SecureString(?=.{{0,80}}-AsP)",
+        rf"\$\w*(?:{_NAMES}|pw)\w*\s*=\s*{_QUOTED}",
+        rf"\b(?:Network|PS)Credential\b\W+(?:-ArgumentList\W+)?[\w.@\\-]+['\"]\s*,\s*{_QUOTED}",
+        rf"\bSetEnvironmentVariable\(\s*['\"]\w*{_NAMES}\w*['\"]\s*,\s*{_QUOTED}",
+        rf"\bsetx(?:\.exe)?\s+(?:/m\s+)?\w*{_NAMES}\w*\s+(?![-/]){_WORD}",
         rf"\bnet1?(?:\.exe)?\s+user\s+(?:\\?\"[^\"]+\"|[^\s/\"]+)\s+(?![-/]){_WORD}",
-        rf"\bnet1?(?:\.exe)?\s+use\s+(?:\w:\s+)?\\\\\S+\s+(?![-/]){_WORD}",
-        rf"\bschtasks\b[^&|\n]*\s/rp\s+{_WORD}",
-        rf"\b(?:cmdkey|runas|netdom)\b[^&|\n]*\s/(?:pass|pw?d?|passwordd|passwordo):{_WORD}",
-        rf"\bpsexec\w*\b[^&|\n]*\s-p\s+{_WORD}",
-        rf"\bsqlcmd\b[^&|\n]*\s-P\s*{_WORD}",
-        rf"\bmysql\w*\b[^&|\n]*\s(?-i:-p){_WORD}",
-        rf"\bcurl\b[^&|\n]*\s(?:-u|--user)\s+[\"']?[^\s:\"']+:{_WORD}",
-        rf"\bsshpass\s+-p\s*{_WORD}",
-        rf"\b(?:openssl\b[^&|\n]*\s-pass(?:in|out)?|-pass(?:in|out))\s+pass:{_WORD}",
+        rf"\bnet1?(?:\.exe)?\s+use\s+(?:(?:\w:|\*)\s+)?\\\\\S+\s+(?:/user:\S+\s+)?(?![-/]){_WORD}",
+        rf"\brasdial\s+(?:\\?\"[^\"]+\"|\S+)\s+[^\s/]+\s+(?![-/]){_WORD}",
+        rf"/\w+\.(?:\w+\.)*{_NAMES}[:=]{_WORD}",
+        rf"\bschtasks{_REST}/rp\s+{_WORD}",
+        rf"\b(?:cmdkey|runas|netdom){_REST}/(?:pass|pw?d?|passwordd|passwordo):{_WORD}",
+        rf"\b(?:psexec\w*|certutil|useradd|usermod|sshpass|(?:docker|podman|nerdctl)\s+login){_REST}-p\s*{_WORD}",
+        rf"\b(?:sqlcmd|osql|isql|bcp|unzip|zip){_REST}(?-i:-P)\s*{_WORD}",
+        rf"\b(?:mysql\w*|7z[ar]?){_REST}(?-i:-p){_WORD}",
+        rf"\bmysqladmin{_REST}password\s+{_WORD}",
+        rf"\b(?:plink|pscp|psftp){_REST}-pw\s+{_WORD}",
+        rf"\bldap(?:add|modify|search|delete|passwd|whoami|compare){_REST}(?-i:-w)\s*{_WORD}",
+        rf"\bredis-cli{_REST}-a\s+{_WORD}",
+        rf"\bhtpasswd\s+-\w*b\w*\s+\S+\s+\S+\s+{_WORD}",
+        rf"\b(?:smbclient|rpcclient|net){_REST}-U\s*[\"']?[^\s%\"']+%{_WORD}",
+        rf"\bcurl{_REST}(?:-u|--user)\s+[\"']?[^\s:\"']+:{_WORD}",
+        rf"\bAuthorization:\s*(?:Basic|Bearer)\s+{_WORD}",
+        rf"\b(?:openssl{_REST}-pass(?:in|out)?|-pass(?:in|out))\s+pass:{_WORD}",
         rf"\b\w+://[^\s:/@\"']+:(?![$%{{\[]){_WORD}(?=@)".replace("[^\\s\"'&|;<>]+", "[^\\s\"'&|;<>@/]+"),
         # echo root:pw | chpasswd, and its file
         r"\becho\s+(?:-\w+\s+)*[\"'\\]*[\w.-]+:([^\s\"'|\\]+)[\"'\\]*\s*\|\s*(?:sudo\s+)?(?:/\S*/)?chpasswd",

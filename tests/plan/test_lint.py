@@ -194,6 +194,16 @@ SHOWN = [
     "/i x.msi DB_PASSWORD=Sw0rd",
     "/c cmdkey /add:host /user:me /pass:Sw0rd",
     "/c curl -u me:Sw0rd https://example.org/x",
+    "-Command \"'Sw0rd!' | ConvertTo-SecureString -AsPlainText -Force\"",
+    "-Command \"$pw = 'Sw0rd!'; ConvertTo-SecureString $pw -AsPlainText -Force\"",
+    "-Command \"New-Object System.Net.NetworkCredential('me', 'Sw0rd')\"",
+    "-Command \"[Environment]::SetEnvironmentVariable('DB_PASSWORD', 'Sw0rd', 'Machine')\"",
+    "/c setx /m DB_PASSWORD Sw0rd",
+    "/c net use z: \\\\server\\share /user:me Sw0rd",
+    "/c osql -U sa -P Sw0rd -Q x",
+    "/c certutil -f -p Sw0rd -importpfx x.pfx",
+    "/c appcmd set apppool x /processModel.password:Sw0rd",
+    "/c plink -pw Sw0rd me@host",
 ]
 HIDDEN = [
     '.\\a.ps1 -ConnectionString "Server=x;Password=[Param.Word];"',
@@ -206,6 +216,20 @@ HIDDEN = [
     '-Command "$token = Get-Token; Connect $token"',
     "-Command [Reflection.Assembly]::Load('x, PublicKeyToken=b77a5c561934e089')",
     '/c for /f "tokens=2 delims==" %i in (x) do y',
+    "/c net use z: \\\\server\\share /persistent:no & net use * /delete",
+    "/c certutil -addstore root x.cer & mkdir -p x",
+    "/c sqlcmd -E -p 1 -Q x",
+    '-Command "$pw = Read-Host; $pw | ConvertTo-SecureString -AsPlainText -Force"',
+]
+LINUX = [
+    "useradd -m -p Sw0rd bob",
+    "mysqladmin -u root password Sw0rd",
+    "smbclient -U bob%Sw0rd //host/share",
+    "htpasswd -bc /etc/users bob Sw0rd",
+    "ldapadd -D cn=x -w Sw0rd -f x",
+    "docker login -u bob -p Sw0rd",
+    "redis-cli -a Sw0rd ping",
+    "curl -H 'Authorization: Bearer Sw0rdSw0rd' http://host/",
 ]
 
 
@@ -217,6 +241,14 @@ def test_passwords_in_commands(tmp_path: Path, run: str) -> None:
 @pytest.mark.parametrize("run", HIDDEN)
 def test_what_is_no_password(tmp_path: Path, run: str) -> None:
     assert codes(tmp_path, run=run) == set()
+
+
+@pytest.mark.parametrize("command", LINUX)
+def test_passwords_in_linux_commands(tmp_path: Path, command: str) -> None:
+    found, _documents, _masker = examine(
+        write(tmp_path, with_profile(command, "docker run -p 80:80 x", "ldapadd -W -f x"))
+    )
+    assert [(f.code, f.pointer[-1]) for f in found] == [("secret-in-plain-text", "0")]
 
 
 def test_passwords_in_linux_commands_and_batch_texts(tmp_path: Path) -> None:
