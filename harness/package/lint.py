@@ -40,16 +40,16 @@ _RELATIVE_FILE: Final = re.compile(
 #: What stands before the name of a file that the command makes, or asks for, or removes.
 _NOT_WANTED: Final = re.compile(
     r"(?:>{1,2}\s*|[-/](?:outfile|out|output|o|destination|dest)(?:[:=]|\s+)|\bexist\s+)[\"']?$"
-    r"|\b(?:copy|xcopy|move|ren|rename|mklink|(?:copy|move|rename)-item)\s+(?:[-/]\w+\s+)*[^-/\s&|;][^\s&|;]*\s[^&|;\n]*$"
-    r"|\b(?:bitsadmin|certutil|new-item|(?:set|add)-content|out-file|tee-object|test-path|del|erase|remove-item|rm"
+    r"|\b(?:copy|xcopy|move|ren|rename|(?:copy|move|rename)-item)\s+(?:[-/]\w+\s+)*[^-/\s&|;][^\s&|;]*\s[^&|;\n]*$"
+    r"|\b(?:bitsadmin|certutil|mklink|new-item|(?:set|add)-content|out-file|tee-object|test-path|del|erase|remove-item|rm"
     r"|downloadfile)\b[^&|;\n]*$"
     r"|io\.file\]::\w+\s*\([^&|;\n]*$",
     re.IGNORECASE,
 )
-#: Commands behind which there may be any file.
+#: Commands behind which there may be any file, or which go to another folder.
 _UNPACKS: Final = re.compile(
     r"(?i)\b(?:expand-archive|expand|extrac32|tar|7z\w*|unzip|git|robocopy|xcopy|start-bitstransfer|save-\w+)\b"
-    r"|extracttodirectory|[-/]extract"
+    r"|extracttodirectory|[-/]extract|\b(?:cd|chdir|pushd|(?:set|push)-location)\b"
 )
 #: Seconds that a document's patterns may take together; what is left of a hostile one is not looked at.
 _PATTERN_SECONDS: Final = 5.0

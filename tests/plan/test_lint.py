@@ -179,6 +179,8 @@ def test_files_that_a_command_names(tmp_path: Path) -> None:
     assert found('-Command "Expand-Archive a.zip -Dest .; .\\setup.exe"') == []
     assert found("/c echo rem > .\\new.cmd & call .\\new.cmd") == []
     assert found("/c if exist .\\old.exe del .\\old.exe") == []
+    assert found("/c mklink .\\link.cmd .\\sub\\two.cmd & .\\link.cmd") == []
+    assert found("/c cd sub & .\\three.cmd") == []
     assert len(found("/c .\\none.exe & .\\none.exe")) == 1
     assert found(".\\two.cmd", WorkingDirectory="c:\\x") == []
 
