@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cmd.exe, the command interpreter of Windows, can take, and which programs are interpreters."""
+"""What Windows and its cmd.exe, the command interpreter, can take, and which programs are interpreters."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Final
 
 LONGEST: Final = 8191
 """Characters of a command line of cmd.exe, and of a line of a batch file."""
+LONGEST_OF_WINDOWS: Final = 32_766
+"""Characters of any command line."""
 
 
 def is_cmd(program: str) -> bool:
     """Whether ``program``, a name or a path, is cmd.exe or is started by it."""
     name = ntpath.basename(program.strip().strip('"')).lower()
-    return name in ("cmd", "cmd.exe") or name.endswith((".cmd", ".bat"))
+    return name in ("cmd", "cmd.exe", "%comspec%") or name.endswith((".cmd", ".bat"))
 
 
 def is_powershell(program: str | None) -> bool:

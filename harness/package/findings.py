@@ -107,15 +107,25 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "script-double": ("warning", "a script with a program and a script block"),
     "order-collision": ("warning", "two scripts of one type with the same DeploymentOrder"),
     "feature-unknown": ("warning", "a role or feature that no Windows Server is known to have"),
-    "command-too-long": ("warning", "a command line or a line of a batch text that is longer than cmd.exe takes"),
+    "command-too-long": (
+        "warning",
+        "a command line or a line of a batch text that is longer than Windows or its cmd.exe takes",
+    ),
     "command-single-quotes": ("warning", "cmd.exe with single quotes, which it does not know"),
     "command-file-missing": ("warning", "a command names a file that the payload does not have"),
     "requirement-tag": ("warning", "a requirement tag that the image named with --image does not declare"),
     "image-powershell": ("warning", "the extension starts PowerShell, and the image named with --image has none"),
     # scripts of the payload (harness.package.scripts)
-    "script-bom": ("warning", "a byte order mark before #! or before the first command of a batch file"),
+    "script-bom": ("warning", "a byte order mark before #! or before the first command of a script"),
     "script-utf16": ("warning", "a script in UTF-16, which neither a shell nor cmd.exe reads"),
-    "script-line-ends": ("warning", "a script of Linux with CR LF, or a batch file with labels and LF"),
+    "script-line-ends": (
+        "warning",
+        "a script of Linux with CR LF, a batch file with labels and LF, or one that ends lines in CR",
+    ),
+    "script-no-interpreter": (
+        "warning",
+        "a script that a Linux command starts itself, and that does not begin with #!",
+    ),
     "script-not-executable": ("warning", "a script without executable bit that a Linux command starts itself"),
     # external payload (harness.package.external)
     "external-missing": ("warning", "a file of the external payload is neither in the package nor where it may be got"),

@@ -18,7 +18,7 @@ from harness.package.names import composed, folded
 from harness.package.patterns import Check, Stream, looks_like_path, make_check, reboot_codes
 from harness.package.plain_passwords import report_passwords
 from harness.package.substitution import placeholders, substitute
-from harness.wincmd import LONGEST, is_cmd, is_powershell, long_line
+from harness.wincmd import LONGEST, LONGEST_OF_WINDOWS, is_cmd, is_powershell, long_line
 
 if TYPE_CHECKING:
     from harness.package.archive import Entry
@@ -254,8 +254,9 @@ def _command(node: Node, document: Document, files: set[str]) -> None:
     if executable is None or rest is None or not isinstance(executable.value, str) or not isinstance(rest.value, str):
         return
     name = re.split(r"[\\/]", executable.value.strip().lower())[-1].removesuffix(".exe")
-    if is_cmd(name) and len(substitute(f"{executable.value} {rest.value}", {}).text) > LONGEST:
-        what = f"the command line is longer than the {LONGEST:,} characters that cmd.exe takes"
+    most, taker = (LONGEST, "cmd.exe") if is_cmd(name) else (LONGEST_OF_WINDOWS, "Windows")
+    if len(substitute(f"{executable.value} {rest.value}", {}).text) > most:
+        what = f"the command line is longer than the {most:,} characters that {taker} takes"
         document.report("command-too-long", what, rest, hint="put it into a script of the payload")
     if name == "cmd" and re.search(r"(?i)/[ck]\s+'", rest.value):
         what = "cmd.exe knows no single quotes: it looks for a program whose name starts with one"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from harness.package.findings import Finding, Findings
+from harness.wincmd import LONGEST, long_line
 
 if TYPE_CHECKING:
     from harness.package.archive import Entry
@@ -25,6 +26,7 @@ _OTHERS: Final = (".py", ".pl", ".rb")
 _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\t\n\r -~]\0){2}|(?:\0[\t\n\r -~]){2}")
 _SHELL_LINE: Final = re.compile(rb"#![^\r\n]*\b(?:ba|da|k|z)?sh\b")
+_MAC: Final = re.compile(rb"\A[^\n]*\r[^\n]+\Z")
 _LABEL: Final = re.compile(rb"(?im)^[ \t]*:[a-z_]")
 _JUMP: Final = re.compile(rb"(?i)\b(?:goto|call)\s*:?\w")
 
@@ -47,6 +49,9 @@ def script_findings(package: Package, started: frozenset[str]) -> list[Finding]:
             problems = _batch(start) if batch else _linux(entry, start, entry.path in started)
             for code, sentence, hint in problems:
                 findings.add(code, sentence, hint=hint, file=file, line=1, column=1)
+            if batch and (line := long_line(start.decode("latin-1"))):
+                what = f"the line is longer than the {LONGEST:,} characters that cmd.exe takes"
+                findings.add("command-too-long", what, hint="split it", file=file, line=line, column=1)
     return list(findings)
 
 
@@ -62,7 +67,9 @@ def _batch(start: bytes) -> Iterator[tuple[str, str, str]]:
     if start.startswith(_BOM):
         what = "a byte order mark is before the first command, which cmd.exe takes for a part of it"
         yield "script-bom", what, "save it without a byte order mark"
-    if b"\n" in start and b"\r\n" not in start and _LABEL.search(start) and _JUMP.search(start):
+    if _MAC.search(start):
+        yield "script-line-ends", "the lines of the batch file end in CR, which ends none", "save it with CR LF"
+    elif b"\n" in start and b"\r\n" not in start and _LABEL.search(start) and _JUMP.search(start):
         what = "the lines of the batch file end in LF: cmd.exe may not find its labels"
         yield "script-line-ends", what, "save it with CR LF"
 
@@ -71,13 +78,21 @@ def _linux(entry: Entry, start: bytes, started: bool) -> Iterator[tuple[str, str
     if _UTF16.match(start):
         yield "script-utf16", "the script is UTF-16, which no interpreter of Linux reads", "save it as UTF-8"
         return
+    shell = entry.path.lower().endswith(_SHELL) or _SHELL_LINE.match(start.removeprefix(_BOM)) is not None
     if start.startswith(_BOM + b"#!"):
         what = "a byte order mark is before #!: Linux does not see which interpreter the script is for"
         yield "script-bom", what, "save it without a byte order mark"
-        start = start[len(_BOM) :]
+    elif start.startswith(_BOM) and shell:
+        what = "a byte order mark is before the first command, which the shell takes for a part of it"
+        yield "script-bom", what, "save it without a byte order mark"
+    elif started and not start.startswith((b"#!", b"\x7fELF")):
+        what = "the script is started and does not begin with #!: Linux does not start it (errno=8)"
+        yield "script-no-interpreter", what, "begin its first line with #!/bin/sh, or start it with its interpreter"
+    start = start.removeprefix(_BOM)
     line = start.partition(b"\n")[0]
-    shell = entry.path.lower().endswith(_SHELL) or _SHELL_LINE.match(start) is not None
-    if line.startswith(b"#!") and line.endswith(b"\r") and (shell or started):
+    if _MAC.search(start) and (shell or started):
+        yield "script-line-ends", "the lines of the script end in CR, which ends none in Linux", "save it with LF"
+    elif line.startswith(b"#!") and line.endswith(b"\r") and (shell or started):
         interpreter = line[2:-1].strip().decode("utf-8", "replace")[:60]
         what = f"the lines of the script end in CR LF: Linux looks for an interpreter '{interpreter}\\r'"
         yield "script-line-ends", what, "save it with LF"

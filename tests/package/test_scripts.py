@@ -36,6 +36,11 @@ def found(tmp_path: Path, name: str, data: bytes, *commands: str, windows: dict[
         ("a.sh", b"\xef\xbb\xbf#!/bin/sh\n", f"/bin/sh {PAYLOAD}/a.sh", "script-bom"),
         ("a.sh", "\ufeff#!/bin/sh\n".encode("utf-16-le"), f"/bin/sh {PAYLOAD}/a.sh", "script-utf16"),
         ("a.sh", "#!/bin/sh\n".encode("utf-16-be"), f"/bin/sh {PAYLOAD}/a.sh", "script-utf16"),
+        ("a.sh", b"\xef\xbb\xbfset -e\necho\n", f"/bin/sh {PAYLOAD}/a.sh", "script-bom"),
+        ("a.sh", b"#!/bin/sh\recho a\r", f"/bin/sh {PAYLOAD}/a.sh", "script-line-ends"),
+        ("a.sh", b"\n#!/bin/sh\necho\n", f"{PAYLOAD}/a.sh", "script-no-interpreter"),
+        ("tool", b"echo a\n", f"{PAYLOAD}/tool", "script-no-interpreter"),
+        ("tool", b"\x7fELF\2\1\1\0", f"{PAYLOAD}/tool", None),
         ("a.sh", SH, f"{PAYLOAD}/a.sh", "script-not-executable"),
         ("bin/tool", b"#!/usr/bin/python3\n", f"{PAYLOAD}/bin/tool x", "script-not-executable"),
         ("a.sh", SH, "/bin/sh -c '\"$VMROLE_PAYLOAD/a.sh\" x'", "script-not-executable"),
@@ -57,6 +62,7 @@ def test_scripts_of_linux(tmp_path: Path, name: str, data: bytes, command: str, 
         ("@echo off\r\n".encode("utf-16-le"), "script-utf16"),
         (BATCH.replace(b"\r", b""), "script-line-ends"),
         (b"call :one\n:one\necho 1\n", "script-line-ends"),
+        (BATCH.replace(b"\n", b""), "script-line-ends"),
         (BATCH, None),
         (b"@echo off\necho no label\n", None),
         (b"", None),
@@ -66,6 +72,15 @@ def test_scripts_of_linux(tmp_path: Path, name: str, data: bytes, command: str, 
 def test_batch_files(tmp_path: Path, name: str, data: bytes, code: str | None) -> None:
     windows = {"ProvisioningScripts": [script(run="cmd.exe /c x")]}
     assert found(tmp_path, name, data, windows=windows) == ({code} if code else set())
+
+
+def test_a_long_line_of_a_batch_file(tmp_path: Path) -> None:
+    document = with_profile(windows={"ProvisioningScripts": [script(run="cmd.exe /c a.cmd")]})
+    document["DataPackage"] = {"Version": "1.0.0.0", "Location": "src"}
+    batch = b"@echo off\r\nset x=" + b"y" * 8191 + b"\r\n"
+    path = zip_of(tmp_path / "a.resextpkg", {"small.resext": json.dumps(document).encode(), "src/a.cmd": batch})
+    told = [(f.code, f.file, f.line) for f in examine(path)[0] if f.file and f.file.startswith("src/")]
+    assert told == [("command-too-long", "src/a.cmd", 2)]
 
 
 def test_scripts_of_the_other_system_are_not_looked_at(tmp_path: Path) -> None:

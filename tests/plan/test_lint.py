@@ -29,6 +29,10 @@ def codes(folder: Path, **members: Any) -> set[str]:
     return {finding.code for finding in lint_of(folder, ProvisioningScripts=[script(**members)])}
 
 
+def program(executable: str, parameters: str) -> dict[str, Any]:
+    return {"ExecutableAndParams": {"Executable": executable, "Parameters": parameters}}
+
+
 @pytest.mark.parametrize(
     ("members", "code"),
     [
@@ -51,6 +55,8 @@ def codes(folder: Path, **members: Any) -> set[str]:
         ({"ScriptBlock": "rem x"}, "script-double"),
         ({"run": "'sleep 3&&exit 0'"}, "command-single-quotes"),
         ({"run": "echo " + "z" * 8200}, "command-too-long"),
+        (program("%COMSPEC%", "/c echo " + "z" * 8200), "command-too-long"),
+        (program("x.exe", "z" * 32_766), "command-too-long"),
         ({"ExecutableAndParams": None, "ScriptBlock": "rem\nset x=" + "z" * 8200}, "command-too-long"),
         ({"run": "setup /SAPWD:hunter22"}, "secret-in-plain-text"),
         ({"run": "x -SAPassword 'hunter22'"}, "secret-in-plain-text"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harness.guest.protocol import MAX_OUTPUT
 from harness.plan.guestpaths import PAYLOAD_FOLDER
 from harness.run.answer import encode
-from harness.wincmd import LONGEST, is_cmd, long_line
+from harness.wincmd import LONGEST, LONGEST_OF_WINDOWS, is_cmd, long_line
 
 if TYPE_CHECKING:
     from harness.plan import Credential, Step
@@ -26,8 +26,6 @@ _MOST_FACT = 4096
 MOST = 4 * 1024 * 1024
 """Bytes of each stream that are fetched where MaxOutputSize is missing: they come by WinRM, which is slow. The files of
 the guest get all."""
-_MAX_LINE = 32_000
-"""Characters of a command line that Windows starts a program with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def too_long(step: Step) -> str | None:
         return what if number else None
     if is_cmd(step.executable or "") and len(step.command_line) > LONGEST:
         return f"its command line is longer than the {LONGEST:,} characters that cmd.exe takes"
-    return "its command line is longer than Windows takes" if len(step.command_line) > _MAX_LINE else None
+    return "its command line is longer than Windows takes" if len(step.command_line) > LONGEST_OF_WINDOWS else None
 
 
 def _batch(text: str) -> bytes:
