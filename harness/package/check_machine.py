@@ -76,7 +76,8 @@ class _Look:
         return int(text) if re.fullmatch(r"[-+]?[0-9]{1,18}", text) else None
 
     def settings(self, settings: Node) -> None:
-        self.counts(member(settings, "ScaleOutSettings"))
+        scale = member(settings, "ScaleOutSettings")
+        self.counts(scale)
         self.disks(member(member(settings, "StorageProfile"), "DataVirtualHardDisks"))
         adapters = list(elements(member(member(settings, "NetworkProfile"), "NetworkAdapters")))
         if len(adapters) > 1:
@@ -85,7 +86,8 @@ class _Look:
         for adapter in adapters:
             self.adapter(adapter)
         system = member(settings, "OperatingSystemProfile")
-        self.name(member(system, "ComputerNamePattern"))
+        most = self.number(member(scale, "MaximumInstanceCount")) or self.number(member(scale, "InitialInstanceCount"))
+        self.name(member(system, "ComputerNamePattern"), most or 1)
         self.credential(member(system, "AdminCredential"), used=True)
         windows = member(system, "WindowsOperatingSystemProfile")
         self.workgroup(member(windows, "WorkgroupName"))
@@ -141,7 +143,8 @@ class _Look:
             what = f"{name} is {text[:60]!r}, which is not one that is known"
             self.document.report("definition-choice", what, node, hint=" or ".join(_CHOICES[name]))
 
-    def name(self, node: Node | None) -> None:
+    def name(self, node: Node | None, most: int) -> None:
+        """``most`` is how many instances there may be."""
         pattern = self.text(node)
         if node is None or not pattern:
             return
@@ -154,6 +157,15 @@ class _Look:
         except UsageError as error:
             what = f"the computer name pattern {pattern[:60]!r} makes no computer name: {error.message}"
             self.wrong(what, node, hint=error.hint or "")
+            return
+        if "*" in pattern or most <= 1:
+            return
+        digits = pattern.count("#")
+        if digits < len(str(most)):
+            what = f"{most} instances would have the same name: the pattern has no # for their number"
+            if digits:
+                what = f"there may be {most} instances, and the pattern has room for {10**digits - 1}"
+            self.document.report("computer-name", what, node, hint=f"write {'#' * len(str(most))} where the number is")
 
     def credential(self, node: Node | None, *, used: bool = False) -> None:
         """``used`` is whether a machine here gets the password, too."""
@@ -173,6 +185,8 @@ class _Look:
         if user is not None and not used and "@" in user:
             what = f"the user of {node.key} is written as user@domain, which the platform cannot join with"
             self.wrong(what, node, hint="write domain\\user:password")
+        if user == "" and secret != "":
+            self.wrong(f"{node.key} has no user", node, hint="write user:[Param.X], or a Credential parameter")
         if secret == "":
             names = placeholders(str(node.value)) if isinstance(node.value, str) else ()
             if names:  # what a form begins with, as Administrator:

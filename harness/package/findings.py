@@ -70,7 +70,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "definition-choice": ("warning", "a protocol, a kind of address or an allocation that is not known"),
     "definition-not-here": ("warning", "what a machine of the emulator cannot have; a run refuses the definition"),
     "definition-size": ("warning", "a VMSize that is none of the default size profiles"),
-    "computer-name": ("warning", "a computer name pattern that makes names of more than 15 characters"),
+    "computer-name": (
+        "warning",
+        "a computer name pattern that makes names of more than 15 characters, or fewer names than instances",
+    ),
     "timezone-kept-utc": ("warning", "the definition sets a time zone; the machine stays on UTC"),
     "view-parameter-unknown": ("warning", "a field of the view that is no parameter of the definition"),
     "view-parameter-missing": ("info", "a parameter of the definition that the view does not ask for"),

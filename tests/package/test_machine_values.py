@@ -42,6 +42,9 @@ def joining(credentials: Any, domain: str = "corp.example") -> dict[str, Any]:
     return system(WindowsOperatingSystemProfile={"DomainJoin": join})
 
 
+SEVERAL = {"ScaleOutSettings": {"MinimumInstanceCount": 1, "InitialInstanceCount": "1", "MaximumInstanceCount": 12}}
+
+
 def document(intrinsic: dict[str, Any]) -> dict[str, Any]:
     made = definition(parameters=(("Admin", "Credential"), ("Text", "String")), values={"Text": "[Param.Text]"})
     made["IntrinsicSettings"] |= intrinsic
@@ -54,6 +57,11 @@ def document(intrinsic: dict[str, Any]) -> dict[str, Any]:
         (system(AdminCredential="root:"), {("definition-value", "AdminCredential")}),
         (system(AdminCredential="root"), {("definition-value", "AdminCredential")}),
         (system(AdminCredential={"UserName": "a", "Password": ""}), {("definition-value", "AdminCredential")}),
+        (system(AdminCredential=":[Param.Text]"), {("definition-value", "AdminCredential")}),
+        (system(ComputerNamePattern="WEB") | SEVERAL, {("computer-name", "ComputerNamePattern")}),
+        (system(ComputerNamePattern="WEB#") | SEVERAL, {("computer-name", "ComputerNamePattern")}),
+        (system(ComputerNamePattern="WEB##") | SEVERAL, set()),
+        (system(ComputerNamePattern="WEB-*") | SEVERAL, set()),
         (system(ComputerNamePattern="WEB_##"), {("definition-value", "ComputerNamePattern")}),
         (system(ComputerNamePattern="m\u00fcller"), {("definition-value", "ComputerNamePattern")}),
         (system(ComputerNamePattern="-##"), {("definition-value", "ComputerNamePattern")}),
