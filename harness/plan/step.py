@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.package.findings import Finding
@@ -122,6 +123,11 @@ class Plan:
     @property
     def applicable(self) -> tuple[Step, ...]:
         return tuple(step for step in self.steps if step.applicable)
+
+    def with_environment(self, variables: Iterable[tuple[str, str]]) -> Plan:
+        """The same with ``variables`` in the environment of every step; those that a step has itself stay."""
+        added = tuple(variables)
+        return replace(self, steps=tuple(replace(step, environment=(*added, *step.environment)) for step in self.steps))
 
     def step(self, id: str) -> Step | None:
         return next((step for step in self.steps if step.id == id), None)

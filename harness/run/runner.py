@@ -9,7 +9,7 @@ import os
 import shlex
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from harness.run.limits import limited
 from harness.run.recorder import Recorder
 from harness.run.replay import facts_of, go_back, resumed
 from harness.run.request import KEEP_HOURS, Resume, RunRequest
-from harness.run.result import Conclusion, Outcome, RunResult, StepResult, Verdict, conclude
+from harness.run.result import CertificateResult, Conclusion, Outcome, RunResult, StepResult, Verdict, conclude
 from harness.run.system import system_of
 from harness.run.watch import watched
 
@@ -237,9 +237,11 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
     with bus.phase("steps", limit=deadline.timeout()), contextlib.ExitStack() as watching:
         watching.enter_context(watched(deployed.machine, deployed.guest))
         executor = deployed.system.executor(image.recipe)
-        executor.prepare(request.plan, deployed.guest, bus, deadline=deadline, pretence=request.pretence)
+        instance = next(iter(role.recorder.instances), None)
+        plan = request.plan.with_environment(certificate_variables(instance.certificates if instance else ()))
+        executor.prepare(plan, deployed.guest, bus, deadline=deadline, pretence=request.pretence)
         execute(
-            request.plan,
+            plan,
             executor,
             deployed.guest,
             bus,
@@ -250,6 +252,12 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
             start=request.resume.step if request.resume else None,
             slowness=1.0 if request.exact_timeouts else driver.slowness(image),
         )
+
+
+def certificate_variables(certificates: Iterable[CertificateResult]) -> list[tuple[str, str]]:
+    """What a step's environment says of the machine's own certificates: our addition, the platform has none."""
+    own = list(dict.fromkeys(certificate.thumbprint for certificate in certificates if certificate.store == "My"))
+    return [("VMROLE_CERTIFICATE", own[0]), ("VMROLE_CERTIFICATES", " ".join(own))] if own else []
 
 
 def _machine(

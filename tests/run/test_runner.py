@@ -15,8 +15,8 @@ from harness.masking import Masker
 from harness.run.events import Event, EventBus, Notice
 from harness.run.recorder import Recorder
 from harness.run.request import RunRequest
-from harness.run.result import Verdict
-from harness.run.runner import Role, _tell_findings
+from harness.run.result import CertificateResult, Verdict
+from harness.run.runner import Role, _tell_findings, certificate_variables
 from tests.package.material import with_profile, write
 from tests.plan.test_plan import script
 
@@ -77,3 +77,12 @@ def test_what_is_of_a_step(pointer: str, own: bool) -> None:
     source = f"{WINDOWS}/ScriptApplications/1"
     assert is_of(source + pointer, source) is own
     assert not is_of(WINDOWS, source)
+
+
+def test_a_step_is_told_the_certificates_of_its_machine(extension: Path) -> None:
+    placed = [CertificateResult(*what, "path") for what in (("C4", "CA"), ("A1", "My"), ("B2", "My"), ("A1", "Root"))]
+    plan = request_of(extension).plan
+    told = plan.with_environment(certificate_variables(placed))
+    assert told.steps[0].environment[:2] == (("VMROLE_CERTIFICATE", "A1"), ("VMROLE_CERTIFICATES", "A1 B2"))
+    assert told.steps[0].environment[2:] == plan.steps[0].environment
+    assert plan.with_environment(certificate_variables(placed[:1])) == plan
