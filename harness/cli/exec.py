@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -57,8 +58,9 @@ def command(
 
     Its exit code is the command's own (over 255 becomes 1); with --count the highest; 125 when we failed.
     """
-    from harness.cli.main import tell
+    from harness.cli.main import say, tell
     from harness.run.interrupt import interruptible
+    from harness.run.windows.execute import UNAVAILABLE
 
     with interruptible():
         request = dataclasses.replace(machine_request(**options), cold=cold)
@@ -73,7 +75,16 @@ def command(
         instances = [{"id": str(number)} | outcome.instance for number, outcome in enumerate(outcomes)]
         told = {"schema": 1, **outcomes[0].facts, "command": list(argv), "exit_code": code, "instances": instances}
         click.echo(json.dumps(told, indent=2))
+    if outcomes[0].facts["image"]["stand_in"] and UNAVAILABLE in codes:
+        say("the stand-in for Windows does not have a program that the command needs", _instead(argv))
     sys.exit(code)
+
+
+def _instead(argv: tuple[str, ...]) -> str:
+    """What to do about a command that needs what is not there in the stand-in for Windows."""
+    if re.search(r"(?i)\b(?:powershell|pwsh)\b", " ".join(argv)):
+        return "'vmrole images build windows-stand-in --powershell ZIP' makes an image with a PowerShell of yours"
+    return "docs/windows-guest.md says what it has; 'vmrole images add' takes a Windows of yours, which has all"
 
 
 def _in_machines(

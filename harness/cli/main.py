@@ -157,13 +157,18 @@ def _code(ours: int) -> int:
     return 125 if sys.argv[1:2] == ["exec"] else ours
 
 
-def tell(error: VmRoleError, *, code: int) -> int:
-    """Say ``error`` on standard error, and as the one JSON document when that was asked for; returns ``code``."""
+def say(message: str, hint: str | None = None) -> None:
+    """A sentence on standard error, and what to do."""
     from harness.package.findings import one_line
 
-    click.echo(f"vmrole: {one_line(error.message)}", err=True)
-    if error.hint:
-        click.echo(f"        {one_line(error.hint)}", err=True)
+    click.echo(f"vmrole: {one_line(message)}", err=True)
+    if hint:
+        click.echo(f"        {one_line(hint)}", err=True)
+
+
+def tell(error: VmRoleError, *, code: int) -> int:
+    """Say ``error`` on standard error, and as the one JSON document when that was asked for; returns ``code``."""
+    say(error.message, error.hint)
     arguments = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     if "--json" in arguments:
         told = {"message": error.message, "hint": error.hint, "blame": error.blame}

@@ -118,7 +118,7 @@ def prepare(path: Path, **options: Any) -> RunRequest:
     require_sound(package, plan)
     require_payload(package, plan)
     warnings = [*subject.warnings, *machine.warnings, *created_twice(events)]
-    warnings += missing_tags(subject, recipe.tags, machine.image, strict=options["strict"])
+    warnings += missing_tags(subject, recipe, strict=options["strict"])
     warnings += changed_values(package, subject.values, plan)
     name = run_name(package.name)
     return RunRequest(
@@ -270,20 +270,22 @@ def uses(step: Step, path: str, package: Package) -> bool:
     return own is not None and "\\".join((PAYLOAD_FOLDER.lower(), *parts)).startswith(own[0].lower() + "\\")
 
 
-def missing_tags(subject: Subject, tags: Sequence[str], image: str, *, strict: bool) -> list[str]:
-    """Requirement tags that ``image`` does not declare: a warning each, or with ``strict`` UsageError."""
+def missing_tags(subject: Subject, recipe: Recipe, *, strict: bool) -> list[str]:
+    """Requirement tags that an image does not declare: a warning each, or with ``strict`` UsageError."""
     requirements = subject.package.extension.resource_requirements
     written = requirements.os_virtual_hard_disk_requirements if requirements else ()
     wanted = dict.fromkeys(subject.values.fill(tag).masked.strip() for tag in written)
-    have = {tag.lower() for tag in tags}
+    have = {tag.lower() for tag in recipe.tags}
     missing = [tag for tag in wanted if tag and tag.lower() not in have]
     if missing and strict:
         raise UsageError(
-            f"the extension requires {', '.join(missing)}, which the image {image} does not declare",
+            f"the extension requires {', '.join(missing)}, which the image {recipe.name} does not declare",
             hint="leave --strict out to run it anyway",
         )
-    has = f"it has {', '.join(tags)}" if tags else "it has none"
-    return [f"the extension requires {tag}, which the image {image} does not declare ({has})" for tag in missing]
+    has = f"it has {', '.join(recipe.tags)}" if recipe.tags else "it has none"
+    if recipe.stand_in:
+        has += f", and its programs are told that it is Windows {recipe.version.rpartition('.')[0]}"
+    return [f"the extension requires {tag}, which the image {recipe.name} does not declare ({has})" for tag in missing]
 
 
 def as_the_agent_splits(secrets: tuple[str, ...]) -> list[str]:

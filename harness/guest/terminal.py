@@ -17,6 +17,9 @@ _CHUNK = 32 * 1024
 _TICK = 0.2
 """Seconds between looks at the size of the terminal: a signal handler would belong to the main thread."""
 NO_CODE = 255
+_LOG_ON = 'exec "$SHELL" -l'
+"""A log-on shell that is a command: before one of the server's own come what the distribution says to people and,
+with PAM, its licence, which whoever reads a pipe has no use for."""
 
 
 def session(channel: paramiko.Channel, argv: Sequence[str] | None, *, stdin: int, stdout: int, stderr: int) -> int:
@@ -26,10 +29,10 @@ def session(channel: paramiko.Channel, argv: Sequence[str] | None, *, stdin: int
         size = _size(stdout) if on_terminal else None
         if size:
             channel.get_pty(os.environ.get("TERM", "xterm"), width=size[0], height=size[1])
-        if argv is None:
+        if argv is None and on_terminal:
             channel.invoke_shell()
         else:
-            channel.exec_command(shlex.join(argv))
+            channel.exec_command(shlex.join(argv) if argv is not None else _LOG_ON)
         if on_terminal:
             stack.enter_context(_raw(stdin))
         _join(channel, stdin, stdout, stderr, size)

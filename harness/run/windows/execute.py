@@ -69,7 +69,7 @@ _UNKNOWN = re.compile(r"The term\s+'([^'\r\n]{1,100})'\s+is\s+not\s+recognized\s
 """Of PowerShell 7's error, which it wraps where the line is full."""
 _NAMED = 5
 """Calls that a finding names."""
-_UNAVAILABLE = 9150
+UNAVAILABLE = 9150
 """Exit code of the stand-in's programs that only say that it has none (images/windows-stand-in/tools/tool.h)."""
 _ENDED_EARLY = 1359
 """What Wine gives for a process that ended before it began: nothing of the program was executed."""
@@ -200,7 +200,7 @@ class WindowsExecutor:
             said = f"it used {names}, which the stand-in guest does not have"
             return Done(Outcome.not_executable, result, said)
         # Of a lost end the service still knows the exit code.
-        if self.stand_in and _UNAVAILABLE in (ended, done.exit_code):
+        if self.stand_in and UNAVAILABLE in (ended, done.exit_code):
             said = "it used a program that the stand-in guest does not have; its name was lost"
             return Done(Outcome.not_executable, result, said)
         if not ending.is_whole(len(done.stdout), len(stderr)):
