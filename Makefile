@@ -44,9 +44,13 @@ quick: test-packages $(VENV)/.tests-installed
 soak: test-setup
 	$(VENV)/bin/pytest tests/soak $(SOAK)
 
+# Without what is built, and without git: an unpacked release is checked as well.
+C_FILES := find images tests -name '*.[ch]'
+
 check: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(C_FILES) | xargs $(VENV)/bin/clang-format --dry-run --Werror
 	$(VENV)/bin/mypy
 
 bench: test-setup
@@ -93,7 +97,7 @@ coverage: test-packages $(VENV)/.tests-installed
 format: $(VENV)/.tests-installed
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
-	git ls-files '*.c' '*.h' | xargs $(VENV)/bin/clang-format -i
+	$(C_FILES) | xargs $(VENV)/bin/clang-format -i
 
 wheel: $(VENV)/.tests-installed
 	@$(VENV)/bin/python -m tests.release build

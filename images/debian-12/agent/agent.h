@@ -22,7 +22,7 @@
 #define RECYCLE STATE "/recycle" /* names of local resources, a line each, that the next boot empties */
 #define RUNTIME "/run/vmrole"
 #define MEDIUM RUNTIME "/medium"
-#define INSTANCE STATE "/instance" /* instance data that came over the channel */
+#define INSTANCE STATE "/instance"     /* instance data that came over the channel */
 #define START_SSH RUNTIME "/start-ssh" /* vmrole-ssh.path waits for it */
 #define READY RUNTIME "/ready"
 #define CERTIFICATES "/var/lib/waagent"
@@ -36,12 +36,12 @@ _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)
 _Noreturn void fail_errno(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* files.c: every file is written beside its place and renamed; durability is one sync before `ready`. */
-void make_folder(const char *path, mode_t mode);   /* with its parents; the last one gets `mode` */
+void make_folder(const char *path, mode_t mode); /* with its parents; the last one gets `mode` */
 void write_file(const char *path, mode_t mode, const void *data, size_t size);
 void write_text(const char *path, mode_t mode, const char *format, ...) __attribute__((format(printf, 3, 4)));
 char *read_file(const char *path, size_t most, size_t *size); /* malloc'ed, 0-terminated; NULL with errno */
 void copy_file(const char *from, const char *to, mode_t mode);
-void copy_tree(const char *from, const char *to);  /* files and folders only; `to` exists */
+void copy_tree(const char *from, const char *to); /* files and folders only; `to` exists */
 void link_symbolic(const char *target, const char *path);
 bool exists(const char *path);
 void remove_tree(const char *path); /* what is not there is removed already */
@@ -65,8 +65,9 @@ struct resource {
 };
 
 struct answer { /* strings point into one decoded copy of the document, NULL where absent */
-	const char *instance, *computer_name, *time_zone, *locale, *updates, *password_hash, *machine_id, *entropy, *payload;
-	double time; /* seconds since 1970, 0 where absent */
+	const char *instance, *computer_name, *time_zone, *locale, *updates, *password_hash, *machine_id, *entropy,
+		*payload;
+	double time;    /* seconds since 1970, 0 where absent */
 	bool await_ssh; /* ready means that the ssh server answers */
 	const char *keys[MOST_KEYS];
 	struct nic nics[MOST_NICS];
@@ -90,34 +91,34 @@ void await(pid_t pid);
 void notify_ready(void); /* systemd's Type=notify */
 
 /* The tasks of specialization. All of them end in fail() when they cannot do what they were asked. */
-void set_entropy(const struct answer *answer);            /* identity.c */
+void set_entropy(const struct answer *answer); /* identity.c */
 void set_clock(const struct answer *answer, bool stood_still);
 void renew(void); /* both of them anew, from standard input: a guest that goes on from a checkpoint */
 void set_identity(const struct answer *answer);
 void set_settings(const struct answer *answer);
-void set_administrator(const struct answer *answer);      /* administrator.c */
+void set_administrator(const struct answer *answer); /* administrator.c */
 void set_host_key(void);
-void set_network(const struct answer *answer);            /* network.c */
+void set_network(const struct answer *answer); /* network.c */
 bool port_listens(unsigned short port);
-void install_certificates(const struct answer *answer);   /* certificates.c */
-void make_resources(const struct answer *answer);         /* resources.c */
-void mount_resources(const struct answer *answer);        /* at a later boot, some of them emptied */
-void make_spares(unsigned long megabytes, int count);     /* for local resources to come, before a guest is frozen */
+void install_certificates(const struct answer *answer); /* certificates.c */
+void make_resources(const struct answer *answer);       /* resources.c */
+void mount_resources(const struct answer *answer);      /* at a later boot, some of them emptied */
+void make_spares(unsigned long megabytes, int count);   /* for local resources to come, before a guest is frozen */
 
 /* partner.c: what an image has beside this agent, such as what makes a Linux a stand-in for another system. */
 bool has_partner(void);
-void ask_partner(const char *what, const char *folder);   /* returns when it is done */
+void ask_partner(const char *what, const char *folder); /* returns when it is done */
 
 /* The faces. */
-_Noreturn void initramfs(void);                           /* initramfs.c */
-_Noreturn void resident(void);                            /* resident.c */
-_Noreturn void components_specialize(void);               /* components.c; the medium is mounted */
+_Noreturn void initramfs(void);             /* initramfs.c */
+_Noreturn void resident(void);              /* resident.c */
+_Noreturn void components_specialize(void); /* components.c; the medium is mounted */
 _Noreturn void components_restore(void);
 /* Started by cloud-init from the mounted medium, in a guest without an agent. They return. */
-void components_install(void);                            /* one instance of it, and an agent from the next boot on */
-void components_generalize(void);                         /* an agent only, which is started then */
-extern const char *instance_data;                         /* the folder of the instance data: the medium, or INSTANCE */
-void specialize_received(void);                           /* from INSTANCE; the clock of a fork stood still */
+void components_install(void);    /* one instance of it, and an agent from the next boot on */
+void components_generalize(void); /* an agent only, which is started then */
+extern const char *instance_data; /* the folder of the instance data: the medium, or INSTANCE */
+void specialize_received(void);   /* from INSTANCE; the clock of a fork stood still */
 
 /* serve.c: takes commands over the channel for as long as the machine lives; a generalized guest also waits for its
  * instance data, over the channel or (then it returns) on a medium. */

@@ -145,7 +145,8 @@ static void parse_line(const char *key, char *value, struct answer *a, const cha
 		parse_certificate(value, next(a->certificates, sizeof *a->certificates, &a->certificate_count,
 					      MOST_CERTIFICATES, key));
 	} else if (strcmp(key, "local-resource") == 0) {
-		parse_resource(value, next(a->resources, sizeof *a->resources, &a->resource_count, MOST_RESOURCES, key));
+		parse_resource(value,
+			       next(a->resources, sizeof *a->resources, &a->resource_count, MOST_RESOURCES, key));
 	} else if (strcmp(key, "await-ssh") == 0) {
 		if (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0)
 			fail("the answer document's await-ssh is neither yes nor no");
@@ -163,7 +164,8 @@ static void parse_line(const char *key, char *value, struct answer *a, const cha
 static void check(const struct answer *a, const char *schema)
 {
 	if (!schema || strcmp(schema, "1") != 0)
-		fail("the answer document has schema %.20s, these components know schema 1", schema ? schema : "(none)");
+		fail("the answer document has schema %.20s, these components know schema 1",
+		     schema ? schema : "(none)");
 	if (!a->instance || !name_only(a->instance, "-_.", 64))
 		fail("the answer document has no instance, or one that is not a token");
 	if (a->computer_name && !name_only(a->computer_name, "-", 63))
@@ -236,8 +238,8 @@ void write_state(const struct answer *answer)
 		for (int j = 0; j < 3; j++)
 			if (!values[j]->s_addr || !inet_ntop(AF_INET, values[j], address[j], sizeof address[j]))
 				strcpy(address[j], "-");
-		fprintf(out, "nic=%02x:%02x:%02x:%02x:%02x:%02x %s/%d %s %s\n", m[0], m[1], m[2], m[3], m[4], m[5], address[0],
-			nic->prefix, address[1], address[2]);
+		fprintf(out, "nic=%02x:%02x:%02x:%02x:%02x:%02x %s/%d %s %s\n", m[0], m[1], m[2], m[3], m[4], m[5],
+			address[0], nic->prefix, address[1], address[2]);
 	}
 	for (int i = 0; i < answer->resource_count; i++) {
 		fprintf(out, "local-resource=%lu ", answer->resources[i].megabytes);

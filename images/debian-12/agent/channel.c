@@ -15,8 +15,8 @@ static const unsigned char MAGIC[4] = {0x7f, 'V', 'R', '1'};
 
 static int port = -1;
 static unsigned char buffer[FRAME_HEAD + FRAME_MOST + 1];
-static size_t filled;  /* bytes in `buffer` */
-static size_t given;   /* of them, the frame that was returned last */
+static size_t filled;       /* bytes in `buffer` */
+static size_t given;        /* of them, the frame that was returned last */
 static unsigned char saved; /* the byte behind it, in whose place a 0 was put */
 
 static bool has_name(const char *entry)

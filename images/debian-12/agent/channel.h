@@ -36,8 +36,8 @@ struct frame {
 
 /* channel.c */
 void channel_open(void);
-int channel_descriptor(void);          /* -1: this machine has none */
-bool channel_connected(void);          /* whether the host has its end open */
+int channel_descriptor(void);           /* -1: this machine has none */
+bool channel_connected(void);           /* whether the host has its end open */
 bool channel_read(struct frame *frame); /* the next whole frame, without waiting; valid until the next call */
 void channel_send(uint32_t type, uint32_t id, const void *data, size_t size);
 

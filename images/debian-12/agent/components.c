@@ -113,7 +113,7 @@ static void conclude(const struct answer *answer)
 	announce_ready(answer);
 	sync(); /* nobody waits for it: who takes the power away within these milliseconds gets a generalized guest */
 	if (!answer->await_ssh && !port_listens(SSH_PORT)) /* it does in a fork */
-		start_ssh(); /* somebody may want it, but nobody waits for it */
+		start_ssh();                               /* somebody may want it, but nobody waits for it */
 }
 
 void components_specialize(void)

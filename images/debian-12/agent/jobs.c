@@ -33,7 +33,7 @@ struct job {
 	int owed_out, owed_err;
 	int status;
 	long long limit, ended_at, heard_at; /* milliseconds of the monotonic clock; limit 0: none */
-	unsigned char *waiting; /* standard input that the command has not taken yet */
+	unsigned char *waiting;              /* standard input that the command has not taken yet */
 	size_t waiting_size;
 	bool no_more_input;
 };
@@ -175,7 +175,12 @@ void job_start(uint32_t id, char *description, size_t size)
 	fcntl(in[1], F_SETFL, O_NONBLOCK);
 	fcntl(out[0], F_SETFL, O_NONBLOCK);
 	fcntl(err[0], F_SETFL, O_NONBLOCK);
-	*job = (struct job){.used = true, .id = id, .pid = pid, .in = in[1], .out = out[0], .err = err[0],
+	*job = (struct job){.used = true,
+			    .id = id,
+			    .pid = pid,
+			    .in = in[1],
+			    .out = out[0],
+			    .err = err[0],
 			    .limit = limit > 0 ? now_ms() + limit : 0};
 }
 

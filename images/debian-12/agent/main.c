@@ -38,7 +38,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc > 1) {
-		fprintf(stderr, "usage: %s [specialize|restore|install|generalize|spare MEGABYTES COUNT|renew|--version]\n",
+		fprintf(stderr,
+			"usage: %s [specialize|restore|install|generalize|spare MEGABYTES COUNT|renew|--version]\n",
 			argv[0]);
 		return 2;
 	}

@@ -18,7 +18,8 @@ static bool find_card(const unsigned char mac[6], char name[IFNAMSIZ])
 {
 	bool found = false;
 	char wanted[18], path[300], text[32];
-	snprintf(wanted, sizeof wanted, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	snprintf(wanted, sizeof wanted, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
+		 mac[5]);
 	DIR *folder = opendir("/sys/class/net");
 	for (struct dirent *entry; folder && !found && (entry = readdir(folder));) {
 		if (entry->d_name[0] == '.' || strlen(entry->d_name) >= IFNAMSIZ)

@@ -70,9 +70,23 @@ static void make_image(const struct resource *resource, const char *path)
 	close(file);
 	char inodes[24];
 	snprintf(inodes, sizeof inodes, "%lu", resource->megabytes < 16 ? 256 : resource->megabytes * 16);
-	char *argv[] = {"/usr/sbin/mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "256", "-m", "0", "-N", inodes, "-O",
-			"^has_journal,^resize_inode,^metadata_csum,uninit_bg", "-E",
-			"nodiscard,lazy_itable_init=1,assume_storage_prezeroed=1", (char *)path, NULL};
+	char *argv[] = {"/usr/sbin/mkfs.ext4",
+			"-q",
+			"-F",
+			"-b",
+			"4096",
+			"-I",
+			"256",
+			"-m",
+			"0",
+			"-N",
+			inodes,
+			"-O",
+			"^has_journal,^resize_inode,^metadata_csum,uninit_bg",
+			"-E",
+			"nodiscard,lazy_itable_init=1,assume_storage_prezeroed=1",
+			(char *)path,
+			NULL};
 	int code = run(argv, NULL, 0);
 	if (code != 0)
 		fail("the local resource %s cannot be formatted: mkfs.ext4 ended with code %d", resource->name, code);
@@ -172,7 +186,8 @@ static struct rights rights_of(const char *folder)
 	rights.group = found.st_gid;
 	rights.mode = found.st_mode & 07777;
 	for (int i = 0; i < 2; i++)
-		rights.lists[i].size = getxattr(folder, access_lists[i], rights.lists[i].data, sizeof rights.lists[i].data);
+		rights.lists[i].size =
+			getxattr(folder, access_lists[i], rights.lists[i].data, sizeof rights.lists[i].data);
 	return rights;
 }
 

@@ -168,9 +168,7 @@ static void describe(const struct frame *frame)
 static void handle(const struct frame *frame)
 {
 	switch (frame->type) {
-	case FRAME_HELLO:
-		tell_state((const char *)frame->data);
-		break;
+	case FRAME_HELLO: tell_state((const char *)frame->data); break;
 	case FRAME_FILE:
 		if (!specializing && !instance)
 			begin_file(frame);
@@ -179,25 +177,16 @@ static void handle(const struct frame *frame)
 		if (receiving >= 0)
 			append(frame->data, frame->size);
 		break;
-	case FRAME_SPECIALIZE:
-		begin_specialization();
-		break;
-	case FRAME_WORDS:
-		describe(frame);
-		break;
+	case FRAME_SPECIALIZE: begin_specialization(); break;
+	case FRAME_WORDS: describe(frame); break;
 	case FRAME_EXEC:
 		describe(frame);
 		job_start(frame->id, description, described);
 		described = 0;
 		break;
-	case FRAME_STDIN:
-		job_stdin(frame->id, frame->data, frame->size);
-		break;
-	case FRAME_KILL:
-		job_kill(frame->id);
-		break;
-	default:
-		break; /* a later host's */
+	case FRAME_STDIN: job_stdin(frame->id, frame->data, frame->size); break;
+	case FRAME_KILL: job_kill(frame->id); break;
+	default: break; /* a later host's */
 	}
 }
 

@@ -15,8 +15,8 @@ static void announce(const char *text)
 	for (char *c = line; c[1]; c++) /* one line, whatever a name on the medium contains */
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)
 			*c = '?';
-	HANDLE port = CreateFileW(L"\\\\.\\COM1", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
-				  OPEN_EXISTING, 0, NULL);
+	HANDLE port = CreateFileW(L"\\\\.\\COM1", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE,
+				  NULL, OPEN_EXISTING, 0, NULL);
 	if (port == INVALID_HANDLE_VALUE)
 		return;
 	WriteFile(port, line, (DWORD)strlen(line), &wrote, NULL);

@@ -57,7 +57,8 @@ static void parse_resource(char *value, struct answer *answer)
 	if (!isdigit((unsigned char)*value) || *name != ' ' || !megabytes)
 		fail("the answer document's local-resource is not '<megabytes> <name>'");
 	name++;
-	if (!*name || strlen(name) > 200 || strpbrk(name, "\\/:*?\"<>|") || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+	if (!*name || strlen(name) > 200 || strpbrk(name, "\\/:*?\"<>|") || strcmp(name, ".") == 0 ||
+	    strcmp(name, "..") == 0)
 		fail("the answer document's local-resource has a name that cannot be a folder");
 	answer->resources[answer->resource_count++] = (struct resource){megabytes, name};
 }
@@ -86,8 +87,8 @@ static void check(const struct answer *answer)
 		fail("the answer document has no instance, or one that is not a token");
 	if (answer->winrm_certificate && !is_thumbprint(answer->winrm_certificate))
 		fail("the answer document's winrm-certificate is not a thumbprint");
-	if (answer->payload && (!isalpha((unsigned char)answer->payload[0]) || strncmp(answer->payload + 1, ":\\", 2) != 0 ||
-				strstr(answer->payload, "..")))
+	if (answer->payload && (!isalpha((unsigned char)answer->payload[0]) ||
+				strncmp(answer->payload + 1, ":\\", 2) != 0 || strstr(answer->payload, "..")))
 		fail("the answer document's payload is not an absolute folder");
 }
 

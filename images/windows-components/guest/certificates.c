@@ -39,9 +39,11 @@ static void move_key(PCCERT_CONTEXT certificate, const char *thumbprint)
 	    !CryptExportKey(key, 0, PRIVATEKEYBLOB, 0, NULL, &length))
 		fail_error(GetLastError(), "the private key of the certificate %s cannot be read", thumbprint);
 	BYTE *blob = malloc(length);
-	CryptAcquireContextW(&to, container, MS_ENHANCED_PROV_W, PROV_RSA_FULL, CRYPT_MACHINE_KEYSET | CRYPT_DELETEKEYSET);
+	CryptAcquireContextW(&to, container, MS_ENHANCED_PROV_W, PROV_RSA_FULL,
+			     CRYPT_MACHINE_KEYSET | CRYPT_DELETEKEYSET);
 	if (!blob || !CryptExportKey(key, 0, PRIVATEKEYBLOB, 0, blob, &length) ||
-	    !CryptAcquireContextW(&to, container, MS_ENHANCED_PROV_W, PROV_RSA_FULL, CRYPT_MACHINE_KEYSET | CRYPT_NEWKEYSET) ||
+	    !CryptAcquireContextW(&to, container, MS_ENHANCED_PROV_W, PROV_RSA_FULL,
+				  CRYPT_MACHINE_KEYSET | CRYPT_NEWKEYSET) ||
 	    !CryptImportKey(to, blob, length, 0, 0, &moved))
 		fail_error(GetLastError(), "the private key of the certificate %s gets no container", thumbprint);
 	SecureZeroMemory(blob, length);
@@ -100,10 +102,12 @@ static void install(const wchar_t *medium, const char *thumbprint, const char *s
 	wchar_t *folder = join(medium, "certificates");
 	wchar_t *pfx = join(folder, format("%s.pfx", thumbprint)), *cer = join(folder, format("%s.cer", thumbprint));
 	bool has_key = GetFileAttributesW(pfx) != INVALID_FILE_ATTRIBUTES;
-	PCCERT_CONTEXT certificate = has_key ? import_pfx(pfx, password, thumbprint) : read_certificate(cer, thumbprint);
+	PCCERT_CONTEXT certificate =
+		has_key ? import_pfx(pfx, password, thumbprint) : read_certificate(cer, thumbprint);
 	HCERTSTORE store = open_store(store_name, 0);
 	if (!store || !CertAddCertificateContextToStore(store, certificate, CERT_STORE_ADD_REPLACE_EXISTING, NULL))
-		fail_error(GetLastError(), "the certificate %s cannot be put into LocalMachine\\%s", thumbprint, store_name);
+		fail_error(GetLastError(), "the certificate %s cannot be put into LocalMachine\\%s", thumbprint,
+			   store_name);
 	CertCloseStore(store, 0);
 	CertFreeCertificateContext(certificate);
 }
@@ -111,7 +115,8 @@ static void install(const wchar_t *medium, const char *thumbprint, const char *s
 void install_certificates(const wchar_t *medium, const struct answer *answer)
 {
 	for (int i = 0; i < answer->certificate_count; i++)
-		install(medium, answer->certificates[i].thumbprint, answer->certificates[i].store, answer->pfx_password);
+		install(medium, answer->certificates[i].thumbprint, answer->certificates[i].store,
+			answer->pfx_password);
 	if (answer->winrm_certificate)
 		install(medium, answer->winrm_certificate, "My", answer->pfx_password);
 }

@@ -92,7 +92,8 @@ void take_tree(const wchar_t *from, const wchar_t *to)
 void restrict_to_administrators(const wchar_t *path)
 {
 	PSECURITY_DESCRIPTOR rights;
-	if (!ConvertStringSecurityDescriptorToSecurityDescriptorW(ADMINISTRATORS_ONLY, SDDL_REVISION_1, &rights, NULL) ||
+	if (!ConvertStringSecurityDescriptorToSecurityDescriptorW(ADMINISTRATORS_ONLY, SDDL_REVISION_1, &rights,
+								  NULL) ||
 	    !SetFileSecurityW(path, DACL_SECURITY_INFORMATION | PROTECTED_DACL_SECURITY_INFORMATION, rights))
 		fail_error(GetLastError(), "the rights of %s cannot be set", narrow(path));
 	LocalFree(rights);
@@ -122,8 +123,8 @@ char *rights_of(const wchar_t *path)
 	wchar_t *text;
 	SECURITY_INFORMATION what = OWNER_SECURITY_INFORMATION | DACL_SECURITY_INFORMATION;
 	if (!GetFileSecurityW(path, what, (PSECURITY_DESCRIPTOR)descriptor, sizeof descriptor, &size) ||
-	    !ConvertSecurityDescriptorToStringSecurityDescriptorW((PSECURITY_DESCRIPTOR)descriptor, SDDL_REVISION_1, what,
-								  &text, NULL))
+	    !ConvertSecurityDescriptorToStringSecurityDescriptorW((PSECURITY_DESCRIPTOR)descriptor, SDDL_REVISION_1,
+								  what, &text, NULL))
 		return "-";
 	return on_stand_in() ? as_administrator(narrow(text)) : narrow(text);
 }

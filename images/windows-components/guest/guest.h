@@ -73,7 +73,7 @@ char *describe_certificate(const struct certificate *certificate); /* its key's 
 
 /* recycle.c */
 void plan_recycle(wchar_t *const names[], int count); /* of local resources that the next boot empties */
-void recycle_resources(const struct answer *answer); /* if that was planned */
+void recycle_resources(const struct answer *answer);  /* if that was planned */
 
 /* settings.c */
 void turn_updates_off(void);

@@ -64,6 +64,7 @@ int wmain(int argc, wchar_t **argv)
 	else if (strcmp(command, "service") == 0 && argc == 2)
 		return run_service();
 	else
-		fail("usage: vmrole-guest specialize [FOLDER] | read-back | ready | recycle NAME... | version | service");
+		fail("usage: vmrole-guest specialize [FOLDER] | read-back | ready | recycle NAME... | version | "
+		     "service");
 	return 0;
 }

@@ -29,10 +29,12 @@ static char *boot_id(void)
 	char *text = format("%08lx-%04x-%04x-%02x%02x-%02x%02x%02x%02x%02x%02x", uuid.Data1, uuid.Data2, uuid.Data3,
 			    uuid.Data4[0], uuid.Data4[1], uuid.Data4[2], uuid.Data4[3], uuid.Data4[4], uuid.Data4[5],
 			    uuid.Data4[6], uuid.Data4[7]);
-	LSTATUS status = RegCreateKeyExW(HKEY_LOCAL_MACHINE, BOOT, 0, NULL, REG_OPTION_VOLATILE, KEY_WRITE, NULL, &key, NULL);
+	LSTATUS status =
+		RegCreateKeyExW(HKEY_LOCAL_MACHINE, BOOT, 0, NULL, REG_OPTION_VOLATILE, KEY_WRITE, NULL, &key, NULL);
 	if (status == ERROR_SUCCESS) {
 		wchar_t *value = wide(text);
-		status = RegSetValueExW(key, L"Id", 0, REG_SZ, (BYTE *)value, (DWORD)((wcslen(value) + 1) * sizeof *value));
+		status = RegSetValueExW(key, L"Id", 0, REG_SZ, (BYTE *)value,
+					(DWORD)((wcslen(value) + 1) * sizeof *value));
 		RegCloseKey(key);
 	}
 	if (status != ERROR_SUCCESS)

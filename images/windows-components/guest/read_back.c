@@ -61,9 +61,10 @@ static void locales(void)
 
 static void updates(void)
 {
-	print("updates", format("%s %s",
-				registry_number(L"SOFTWARE\\Policies\\Microsoft\\Windows\\WindowsUpdate\\AU", L"NoAutoUpdate"),
-				registry_number(L"SYSTEM\\CurrentControlSet\\Services\\wuauserv", L"Start")));
+	print("updates",
+	      format("%s %s",
+		     registry_number(L"SOFTWARE\\Policies\\Microsoft\\Windows\\WindowsUpdate\\AU", L"NoAutoUpdate"),
+		     registry_number(L"SYSTEM\\CurrentControlSet\\Services\\wuauserv", L"Start")));
 }
 
 static void components(void)
@@ -75,7 +76,8 @@ static void components(void)
 	if (service && QueryServiceStatus(service, &status))
 		state = status.dwCurrentState == SERVICE_RUNNING ? "running" : "stopped";
 	print("version", COMPONENTS_VERSION);
-	print("service", format("%s %s", state, registry_number(L"SYSTEM\\CurrentControlSet\\Services\\VMRoleGuest", L"Start")));
+	print("service",
+	      format("%s %s", state, registry_number(L"SYSTEM\\CurrentControlSet\\Services\\VMRoleGuest", L"Start")));
 	char *product = registry_text(REGISTRY L"\\IntegrationComponents", L"ProductCode");
 	wchar_t *uninstall = wide(format("SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Uninstall\\%s", product));
 	print("msi", format("%s %s %s", product, registry_text(uninstall, L"DisplayVersion"),
@@ -95,7 +97,8 @@ static void parts(const struct answer *answer)
 		const struct certificate *certificate = &answer->certificates[i];
 		char *container = describe_certificate(certificate);
 		if (container)
-			print("certificate", format("%s %s %s", certificate->thumbprint, container, certificate->store));
+			print("certificate",
+			      format("%s %s %s", certificate->thumbprint, container, certificate->store));
 	}
 	for (int i = 0; i < answer->resource_count; i++) {
 		ULARGE_INTEGER free_bytes = {0}, all_bytes = {0};

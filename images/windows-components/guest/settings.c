@@ -22,8 +22,8 @@ void turn_updates_off(void)
 	SC_HANDLE service = manager ? OpenServiceW(manager, L"wuauserv", SERVICE_CHANGE_CONFIG) : NULL;
 	if (!service && GetLastError() != ERROR_SERVICE_DOES_NOT_EXIST)
 		fail_error(GetLastError(), "the service of Windows Update cannot be reached");
-	if (service && !ChangeServiceConfigW(service, SERVICE_NO_CHANGE, SERVICE_DISABLED, SERVICE_NO_CHANGE, NULL, NULL,
-					     NULL, NULL, NULL, NULL, NULL))
+	if (service && !ChangeServiceConfigW(service, SERVICE_NO_CHANGE, SERVICE_DISABLED, SERVICE_NO_CHANGE, NULL,
+					     NULL, NULL, NULL, NULL, NULL, NULL))
 		fail_error(GetLastError(), "the service of Windows Update cannot be disabled");
 	if (service)
 		CloseServiceHandle(service);

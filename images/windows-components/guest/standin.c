@@ -25,7 +25,8 @@ void ask_stand_in(const char *const words[], int count)
 	char answer[2048];
 	int heard = 0, got;
 	struct sockaddr_in address = {.sin_family = AF_INET};
-	if (RegGetValueW(HKEY_LOCAL_MACHINE, REGISTRY, L"StandIn", RRF_RT_REG_DWORD, NULL, &port, &size) != ERROR_SUCCESS)
+	if (RegGetValueW(HKEY_LOCAL_MACHINE, REGISTRY, L"StandIn", RRF_RT_REG_DWORD, NULL, &port, &size) !=
+	    ERROR_SUCCESS)
 		fail("this is no stand-in guest");
 	WSAStartup(MAKEWORD(2, 2), &data);
 	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -36,7 +37,8 @@ void ask_stand_in(const char *const words[], int count)
 	for (int i = 0; i < count; i++)
 		send(sock, words[i], (int)strlen(words[i]) + 1, 0);
 	send(sock, "", 1, 0);
-	while (heard < (int)sizeof answer - 1 && (got = recv(sock, answer + heard, (int)sizeof answer - 1 - heard, 0)) > 0)
+	while (heard < (int)sizeof answer - 1 &&
+	       (got = recv(sock, answer + heard, (int)sizeof answer - 1 - heard, 0)) > 0)
 		heard += got;
 	closesocket(sock);
 	answer[heard] = 0;

@@ -48,7 +48,8 @@ void open_winrm(const struct answer *answer)
 			   "@{CertificateThumbprint=\"%s\"}",
 			   thumbprint),
 		    "the HTTPS listener of WinRM cannot be made");
-	run_or_fail("netsh.exe advfirewall firewall add rule name=VMRoleWinRM dir=in action=allow protocol=TCP localport=5986",
+	run_or_fail("netsh.exe advfirewall firewall add rule name=VMRoleWinRM dir=in action=allow protocol=TCP "
+		    "localport=5986",
 		    "the firewall cannot be opened for WinRM");
 }
 

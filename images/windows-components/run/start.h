@@ -9,15 +9,15 @@
 enum { START_ATTEMPTS = 6 };
 
 static inline BOOL start_process(const wchar_t *program, wchar_t *line, BOOL inherit, DWORD flags, void *environment,
-                                 const wchar_t *folder, STARTUPINFOW *how, PROCESS_INFORMATION *made)
+				 const wchar_t *folder, STARTUPINFOW *how, PROCESS_INFORMATION *made)
 {
-    BOOL started = FALSE;
-    for (int attempt = 0; !started && attempt < START_ATTEMPTS; attempt++) {
-        started = CreateProcessW(program, line, NULL, NULL, inherit, flags, environment, folder, how, made);
-        if (!started && GetLastError() != ERROR_INTERNAL_ERROR)
-            break;
-    }
-    return started;
+	BOOL started = FALSE;
+	for (int attempt = 0; !started && attempt < START_ATTEMPTS; attempt++) {
+		started = CreateProcessW(program, line, NULL, NULL, inherit, flags, environment, folder, how, made);
+		if (!started && GetLastError() != ERROR_INTERNAL_ERROR)
+			break;
+	}
+	return started;
 }
 
 #endif

@@ -34,7 +34,8 @@ static PCCERT_CONTEXT read_certificate(const wchar_t *path)
 	if (!data)
 		return NULL;
 	PCCERT_CONTEXT certificate = CertCreateCertificateContext(X509_ASN_ENCODING, data, size);
-	if (certificate || !CryptStringToBinaryA((char *)data, size, CRYPT_STRING_BASE64_ANY, NULL, &decoded, NULL, NULL))
+	if (certificate ||
+	    !CryptStringToBinaryA((char *)data, size, CRYPT_STRING_BASE64_ANY, NULL, &decoded, NULL, NULL))
 		return certificate;
 	binary = malloc(decoded);
 	if (!binary || !CryptStringToBinaryA((char *)data, size, CRYPT_STRING_BASE64_ANY, binary, &decoded, NULL, NULL))
@@ -91,8 +92,8 @@ static int list(const wchar_t *store_name, const wchar_t *wanted, bool removing)
 		if (wanted && !is(wanted, thumbprint))
 			continue;
 		CertGetNameStringW(certificate, CERT_NAME_SIMPLE_DISPLAY_TYPE, 0, NULL, subject, 512);
-		printf("================ Certificate %d ================\nSubject: CN=%ls\nCert Hash(sha1): %ls\n", found++, subject,
-		       thumbprint);
+		printf("================ Certificate %d ================\nSubject: CN=%ls\nCert Hash(sha1): %ls\n",
+		       found++, subject, thumbprint);
 		if (removing) {
 			CertFreeCertificateContext(certificate);
 			forget(store_name, thumbprint);
@@ -110,7 +111,10 @@ static int list(const wchar_t *store_name, const wchar_t *wanted, bool removing)
 
 static int hash_file(const wchar_t *path, const wchar_t *algorithm)
 {
-	ALG_ID id = is(algorithm, L"SHA1") ? CALG_SHA1 : is(algorithm, L"SHA256") ? CALG_SHA_256 : is(algorithm, L"MD5") ? CALG_MD5 : 0;
+	ALG_ID id = is(algorithm, L"SHA1")     ? CALG_SHA1
+		    : is(algorithm, L"SHA256") ? CALG_SHA_256
+		    : is(algorithm, L"MD5")    ? CALG_MD5
+					       : 0;
 	HCRYPTPROV provider;
 	HCRYPTHASH hash;
 	BYTE value[64];

@@ -55,7 +55,7 @@ struct command {
 	HANDLE process, job;
 	HANDLE in, out, err; /* our ends of its pipes */
 	HANDLE readers[2];
-	struct mark marks[2]; /* of its output */
+	struct mark marks[2];        /* of its output */
 	struct input *first, **last; /* what standard input is still to be given */
 	BOOL by_line;                /* how it is given */
 	HANDLE queued;
@@ -80,10 +80,10 @@ static void release(struct command *command)
 		next = input->next;
 		free(input);
 	}
-	HANDLE handles[] = {command->process,     command->job,         command->in,
-			    command->out,         command->err,         command->queued,
-			    command->readers[0],  command->marks[0].to, command->marks[0].passed,
-			    command->readers[1],  command->marks[1].to, command->marks[1].passed};
+	HANDLE handles[] = {command->process,    command->job,         command->in,
+			    command->out,        command->err,         command->queued,
+			    command->readers[0], command->marks[0].to, command->marks[0].passed,
+			    command->readers[1], command->marks[1].to, command->marks[1].passed};
 	for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
 		if (handles[i])
 			CloseHandle(handles[i]);
@@ -317,10 +317,11 @@ static DWORD start(struct command *command, wchar_t *line, const wchar_t *folder
 	PROCESS_INFORMATION made;
 	command->job = CreateJobObjectW(NULL, NULL);
 	AcquireSRWLockExclusive(&starting);
-	BOOL piped = make_pipe(&command->in, &how.hStdInput, TRUE) && make_pipe(&command->out, &how.hStdOutput, FALSE) &&
+	BOOL piped = make_pipe(&command->in, &how.hStdInput, TRUE) &&
+		     make_pipe(&command->out, &how.hStdOutput, FALSE) &&
 		     make_pipe(&command->err, &how.hStdError, FALSE);
-	BOOL started = piped && start_process(NULL, line, TRUE, CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT, environment,
-					      *folder ? folder : NULL, &how, &made);
+	BOOL started = piped && start_process(NULL, line, TRUE, CREATE_SUSPENDED | CREATE_UNICODE_ENVIRONMENT,
+					      environment, *folder ? folder : NULL, &how, &made);
 	DWORD error = started ? 0 : GetLastError() ? GetLastError() : ERROR_GEN_FAILURE;
 	if (how.hStdInput)
 		CloseHandle(how.hStdInput);
@@ -396,7 +397,8 @@ static DWORD set_values(wchar_t *values)
 		if (wcsncmp(text, L"dword:", 6) == 0)
 			status = RegSetKeyValueW(root, key, name, REG_DWORD, &number, sizeof number);
 		else
-			status = RegSetKeyValueW(root, key, name, REG_SZ, text, (DWORD)((wcslen(text) + 1) * sizeof *text));
+			status = RegSetKeyValueW(root, key, name, REG_SZ, text,
+						 (DWORD)((wcslen(text) + 1) * sizeof *text));
 		values = text + wcslen(text) + 1;
 	}
 	return (DWORD)status;
@@ -483,14 +485,16 @@ static int run_in_console(void)
 	JOBOBJECT_EXTENDED_LIMIT_INFORMATION limits = {0};
 	HANDLE job = CreateJobObjectW(NULL, NULL);
 	/* Its commands are in jobs of their own. */
-	limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK;
+	limits.BasicLimitInformation.LimitFlags =
+		JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK;
 	SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits);
 	how.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
 	how.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
 	how.hStdError = GetStdHandle(STD_ERROR_HANDLE);
 	_snwprintf(line, MAX_PATH * 2, L"%ls console", GetCommandLineW());
 	line[MAX_PATH * 2 - 1] = 0;
-	if (!CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_NO_WINDOW | CREATE_SUSPENDED, NULL, NULL, &how, &made)) {
+	if (!CreateProcessW(NULL, line, NULL, NULL, TRUE, CREATE_NO_WINDOW | CREATE_SUSPENDED, NULL, NULL, &how,
+			    &made)) {
 		fprintf(stderr, "runner: it cannot be started in a console: error %lu\n", GetLastError());
 		return 1;
 	}

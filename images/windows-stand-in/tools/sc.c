@@ -4,8 +4,8 @@
 
 static const wchar_t *const of_wine[] = {L"create", L"delete", L"start", L"stop", L"query", NULL};
 static const char *const starts[] = {"BOOT_START", "SYSTEM_START", "AUTO_START", "DEMAND_START", "DISABLED"};
-static const char *const states[] = {"", "STOPPED", "START_PENDING", "STOP_PENDING", "RUNNING",
-				     "CONTINUE_PENDING", "PAUSE_PENDING", "PAUSED"};
+static const char *const states[] = {"",        "STOPPED",          "START_PENDING", "STOP_PENDING",
+				     "RUNNING", "CONTINUE_PENDING", "PAUSE_PENDING", "PAUSED"};
 
 static int failed(const char *what)
 {
@@ -47,8 +47,8 @@ static int config(const wchar_t *name, int count, wchar_t **words)
 	SC_HANDLE service = open_service(name, SERVICE_CHANGE_CONFIG);
 	if (!service)
 		return failed("OpenService");
-	if (!ChangeServiceConfigW(service, SERVICE_NO_CHANGE, start, SERVICE_NO_CHANGE, program, NULL, NULL, NULL, NULL, NULL,
-				  shown))
+	if (!ChangeServiceConfigW(service, SERVICE_NO_CHANGE, start, SERVICE_NO_CHANGE, program, NULL, NULL, NULL, NULL,
+				  NULL, shown))
 		return failed("ChangeServiceConfig");
 	printf("[SC] ChangeServiceConfig SUCCESS\n");
 	return 0;
@@ -74,7 +74,8 @@ static int query_config(const wchar_t *name)
 	printf("        ERROR_CONTROL      : %lu\n", config->dwErrorControl);
 	printf("        BINARY_PATH_NAME   : %ls\n", config->lpBinaryPathName);
 	printf("        DISPLAY_NAME       : %ls\n", config->lpDisplayName);
-	printf("        SERVICE_START_NAME : %ls\n", config->lpServiceStartName ? config->lpServiceStartName : L"LocalSystem");
+	printf("        SERVICE_START_NAME : %ls\n",
+	       config->lpServiceStartName ? config->lpServiceStartName : L"LocalSystem");
 	return 0;
 }
 
@@ -83,13 +84,14 @@ static int query_all(void)
 	static BYTE room[256 * 1024];
 	DWORD needed, count, next = 0;
 	SC_HANDLE manager = OpenSCManagerW(NULL, NULL, SC_MANAGER_ENUMERATE_SERVICE);
-	if (!manager || !EnumServicesStatusExW(manager, SC_ENUM_PROCESS_INFO, SERVICE_WIN32, SERVICE_ACTIVE, room, sizeof room,
-					       &needed, &count, &next, NULL))
+	if (!manager || !EnumServicesStatusExW(manager, SC_ENUM_PROCESS_INFO, SERVICE_WIN32, SERVICE_ACTIVE, room,
+					       sizeof room, &needed, &count, &next, NULL))
 		return failed("EnumQueryServicesStatus");
 	const ENUM_SERVICE_STATUS_PROCESSW *all = (const ENUM_SERVICE_STATUS_PROCESSW *)room;
 	for (DWORD i = 0; i < count; i++) {
 		DWORD state = all[i].ServiceStatusProcess.dwCurrentState;
-		printf("\nSERVICE_NAME: %ls\nDISPLAY_NAME: %ls\n        TYPE               : %lx\n        STATE              : %lu  %s\n",
+		printf("\nSERVICE_NAME: %ls\nDISPLAY_NAME: %ls\n        TYPE               : %lx\n        STATE        "
+		       "      : %lu  %s\n",
 		       all[i].lpServiceName, all[i].lpDisplayName, all[i].ServiceStatusProcess.dwServiceType, state,
 		       state < 8 ? states[state] : "");
 	}

@@ -24,8 +24,9 @@ int wmain(int argc, wchar_t **argv)
 		return 1;
 	}
 	DWORD kind = wcschr(words[1], L'%') ? REG_EXPAND_SZ : REG_SZ;
-	LSTATUS status = RegSetKeyValueW(machine ? HKEY_LOCAL_MACHINE : HKEY_CURRENT_USER, machine ? MACHINE : L"Environment",
-					 words[0], kind, words[1], (DWORD)((wcslen(words[1]) + 1) * sizeof(wchar_t)));
+	LSTATUS status =
+		RegSetKeyValueW(machine ? HKEY_LOCAL_MACHINE : HKEY_CURRENT_USER, machine ? MACHINE : L"Environment",
+				words[0], kind, words[1], (DWORD)((wcslen(words[1]) + 1) * sizeof(wchar_t)));
 	if (status) {
 		fprintf(stderr, "ERROR: the registry cannot be written: %ld\n", status);
 		return 1;

@@ -9,7 +9,8 @@ static bool matches(const wchar_t *filter, const PROCESSENTRY32W *entry)
 	wchar_t value[MAX_PATH];
 	if (!filter)
 		return true;
-	if (swscanf(filter, L"IMAGENAME eq %259l[^\n]", value) == 1 || swscanf(filter, L"imagename eq %259l[^\n]", value) == 1)
+	if (swscanf(filter, L"IMAGENAME eq %259l[^\n]", value) == 1 ||
+	    swscanf(filter, L"imagename eq %259l[^\n]", value) == 1)
 		return is(value, entry->szExeFile);
 	if (swscanf(filter, L"PID eq %259ls", value) == 1 || swscanf(filter, L"pid eq %259ls", value) == 1)
 		return wcstoul(value, NULL, 10) == entry->th32ProcessID;
@@ -25,7 +26,8 @@ int wmain(int argc, wchar_t **argv)
 			head = false;
 		else if (is_option(argv[i], L"fi") && i + 1 < argc)
 			filter = argv[++i];
-		else if (is_option(argv[i], L"fo") && i + 1 < argc && (is(argv[i + 1], L"csv") || is(argv[i + 1], L"table")))
+		else if (is_option(argv[i], L"fo") && i + 1 < argc &&
+			 (is(argv[i + 1], L"csv") || is(argv[i + 1], L"table")))
 			csv = is(argv[++i], L"csv");
 		else
 			unavailable_operation(L"tasklist", argv[i]);
@@ -40,7 +42,8 @@ int wmain(int argc, wchar_t **argv)
 			printf(csv ? "\"Image Name\",\"PID\",\"Session Name\",\"Session#\",\"Mem Usage\"\n"
 				   : "\nImage Name                     PID Session Name        Session#    Mem Usage\n"
 				     "========================= ======== ================ =========== ============\n");
-		printf(csv ? "\"%ls\",\"%lu\",\"Services\",\"0\",\"0 K\"\n" : "%-25.25ls %8lu Services                   0          0 K\n",
+		printf(csv ? "\"%ls\",\"%lu\",\"Services\",\"0\",\"0 K\"\n"
+			   : "%-25.25ls %8lu Services                   0          0 K\n",
 		       entry.szExeFile, entry.th32ProcessID);
 	}
 	if (!found)

@@ -33,8 +33,8 @@ static inline _Noreturn void unavailable(const wchar_t *name)
 			line[i] = '?';
 	fprintf(stderr, "%.*s is not available on the stand-in guest\n", length, line);
 	line[length++] = '\n';
-	HANDLE log = CreateFileW(UNAVAILABLE_LOG, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_ALWAYS, 0,
-				 NULL);
+	HANDLE log = CreateFileW(UNAVAILABLE_LOG, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
+				 OPEN_ALWAYS, 0, NULL);
 	if (log != INVALID_HANDLE_VALUE) {
 		WriteFile(log, line, (DWORD)length, &wrote, NULL);
 		CloseHandle(log);

@@ -9,7 +9,8 @@ static int list(const wchar_t *folder, const wchar_t *pattern)
 	wchar_t path[2 * MAX_PATH];
 	WIN32_FIND_DATAW entry;
 	int found = 0;
-	_snwprintf(path, 2 * MAX_PATH, L"%ls%ls%ls", folder, folder[wcslen(folder) - 1] == L'\\' ? L"" : L"\\", pattern);
+	_snwprintf(path, 2 * MAX_PATH, L"%ls%ls%ls", folder, folder[wcslen(folder) - 1] == L'\\' ? L"" : L"\\",
+		   pattern);
 	path[2 * MAX_PATH - 1] = 0;
 	HANDLE search = FindFirstFileW(path, &entry);
 	if (search == INVALID_HANDLE_VALUE)
@@ -18,7 +19,8 @@ static int list(const wchar_t *folder, const wchar_t *pattern)
 		if (entry.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY)
 			continue;
 		if (!quiet)
-			printf("%ls%ls%ls\n", folder, folder[wcslen(folder) - 1] == L'\\' ? L"" : L"\\", entry.cFileName);
+			printf("%ls%ls%ls\n", folder, folder[wcslen(folder) - 1] == L'\\' ? L"" : L"\\",
+			       entry.cFileName);
 		found++;
 	} while (FindNextFileW(search, &entry));
 	FindClose(search);

@@ -2,7 +2,8 @@
 /* wmic: Wine's own knows a few aliases, and of some of them it says nothing true. */
 #include "tool.h"
 
-static const wchar_t *const known[] = {L"os", L"computersystem", L"bios", L"cpu", L"csproduct", L"logicaldisk", L"path", NULL};
+static const wchar_t *const known[] = {L"os",        L"computersystem", L"bios", L"cpu",
+				       L"csproduct", L"logicaldisk",    L"path", NULL};
 
 int wmain(int argc, wchar_t **argv)
 {
