@@ -67,7 +67,7 @@ def _write(folder: Path, sealed: dict[str, Any]) -> None:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    status, pages = _status(path), []
+    status, pages = _status(path), list[int]()
 
     def noted() -> Iterator[tuple[int, bytes]]:
         for offset, chunk in _content(path):
