@@ -128,7 +128,7 @@ def _at(run: str, step: str) -> int:
     from harness.deadline import Deadline
     from harness.masking import Masker
     from harness.run.host import find_image, hypervisor
-    from harness.run.replay import resume
+    from harness.run.replay import GoingBack
     from harness.run.request import Resume
 
     kept = kept_of(run)
@@ -139,8 +139,8 @@ def _at(run: str, step: str) -> int:
         with reporting(masker, folder=None) as (bus, _recorder):
             image = find_image(request, bus, deadline=deadline)
             driver, _scratch = stack.enter_context(hypervisor(request, bus))
-            going_on = resume(driver, image, request, Resume(kept, step), bus, deadline=deadline, on_secrets=masker.add)
-            machine = stack.enter_context(going_on)
+            back = GoingBack(driver, image, request, Resume(kept, step), bus, deadline, on_secrets=masker.add)
+            machine = stack.enter_context(back.told())
         return _session(machine)
 
 

@@ -8,6 +8,7 @@ import itertools
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,120 +93,86 @@ def _payload_digests(request: RunRequest) -> dict[str, str]:
     return request.package.payload.digests() if request.package.payload else {}
 
 
+@dataclass(frozen=True, slots=True)
+class GoingBack:
+    """What it takes to have the machine as it was before the step ``wanted``. ``on_machine`` and ``on_secrets`` are
+    called as soon as there is something to tell."""
+
+    hypervisor: Hypervisor
+    image: Image
+    request: MachineRequest
+    wanted: Resume
+    bus: EventBus
+    deadline: Deadline
+    on_machine: Callable[[Machine], None] = lambda _machine: None
+    on_secrets: Callable[[Sequence[str]], None] = lambda _secrets: None
+
+    @contextlib.contextmanager
+    def machine(self, changes: Changes | None = None) -> Iterator[Deployed]:
+        """With entropy and clock of its own, and ``changes`` in its payload, for the time of the context.
+
+        Raises UsageError when there is no such checkpoint, HostError and GuestError when no machine can go on from it.
+        """
+        kept, bus, image = self.wanted.kept, self.bus, self.image
+        checkpoint = kept.before(self.wanted.step)
+        system = system_of(image.recipe)
+        if (resumption := system.resumption) is None:
+            raise UsageError(f"machines of {image.recipe.name} do not go on from checkpoints")
+        try:
+            identity = resumption.recall(kept.facts["identity"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise HostError(f"the checkpoints of {kept.run} are damaged", hint="run it again") from error
+        self.on_secrets(identity.secrets)
+        memory_mb = self.request.memory_mb or image.recipe.memory_mb
+        spec = MachineSpec(
+            name=f"vmrole-{secrets.token_hex(3)}",
+            image=image,
+            memory_mb=memory_mb,
+            cpus=self.request.cpus or image.recipe.cpus,
+            nics=(network_card(Network(self.request.network)),),
+        )
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(
+                self.hypervisor.turn(memory_mb, deadline=self.deadline, waiting=lambda what: bus.notice("note", what))
+            )
+            with bus.phase("resume", awaits="the guest to go on from its checkpoint"):
+                machine = stack.enter_context(self.hypervisor.resume(spec, checkpoint, deadline=self.deadline))
+                self.on_machine(machine)
+                guest = resumption.go_on(machine, identity, changes, deadline=self.deadline)
+                stack.callback(guest.close)
+            yield Deployed(machine, guest, image, identity, system)
+
+    @contextlib.contextmanager
+    def told(self, changes: Changes | None = None) -> Iterator[Deployed]:
+        """``machine``, told as the machine of a run."""
+        wanted, bus = self.wanted, self.bus
+        facts = ImageFacts.of(self.image)
+        bus.emit(MachineChosen(image=facts, accelerator=self.hypervisor.accelerator(self.image)))
+        with self.machine(changes) as deployed:
+            reason = f"it goes on from the checkpoint before {wanted.step} of the run {wanted.kept.run}"
+            bus.emit(MachineChosen(forked=True, fork_reason=reason))
+            if seen := wanted.kept.facts.get("seen"):
+                bus.notice("note", f"its specialization was read back in the run {wanted.kept.run}")
+                bus.emit(_seen(seen))
+            yield deployed
+
+
 @contextlib.contextmanager
-def resumed(
-    hypervisor: Hypervisor,
-    image: Image,
-    request: RunRequest,
-    bus: EventBus,
-    *,
-    deadline: Deadline,
-    scratch: Path,
-    on_machine: Callable[[Machine], None],
-    on_secrets: Callable[[Sequence[str]], None],
-) -> Iterator[Deployed]:
-    """The machine that ``request`` goes on from, with the payload that its package has now."""
-    assert request.resume is not None
-    kept = request.resume.kept
+def resumed(back: GoingBack, payload: Payload | None, scratch: Path) -> Iterator[Deployed]:
+    """The machine that a run goes on from, with the ``payload`` that its package has now."""
+    kept = back.wanted.kept
     with contextlib.ExitStack() as stack:
         changes = None
-        if payload := request.package.payload:
+        if payload:
             folder = scratch / f"payload-{secrets.token_hex(3)}"
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             payload.extract(folder)
             changes = changes_of(folder, payload, kept.facts.get("payload", {}))
-        deployed = stack.enter_context(
-            resume(
-                hypervisor,
-                image,
-                request.machine,
-                request.resume,
-                bus,
-                changes,
-                deadline=deadline,
-                on_machine=on_machine,
-                on_secrets=on_secrets,
-            )
-        )
+        deployed = stack.enter_context(back.told(changes))
         if changes and changes.names:
             names = ", ".join(changes.names[:_TOLD]) + (", ..." if len(changes.names) > _TOLD else "")
-            bus.notice("note", f"replaced in the payload, which is another one than in {kept.run}: {names}")
+            back.bus.notice("note", f"replaced in the payload, which is another one than in {kept.run}: {names}")
         yield deployed
-
-
-@contextlib.contextmanager
-def resume(
-    hypervisor: Hypervisor,
-    image: Image,
-    request: MachineRequest,
-    wanted: Resume,
-    bus: EventBus,
-    changes: Changes | None = None,
-    *,
-    deadline: Deadline,
-    on_machine: Callable[[Machine], None] = lambda _machine: None,
-    on_secrets: Callable[[Sequence[str]], None] = lambda _secrets: None,
-) -> Iterator[Deployed]:
-    """``go_back``, told as the machine of a run."""
-    facts = ImageFacts.of(image)
-    bus.emit(MachineChosen(image=facts, accelerator=hypervisor.accelerator(image)))
-    with go_back(
-        hypervisor, image, request, wanted, bus, changes,
-        deadline=deadline, on_machine=on_machine, on_secrets=on_secrets,
-    ) as deployed:  # fmt: skip
-        reason = f"it goes on from the checkpoint before {wanted.step} of the run {wanted.kept.run}"
-        bus.emit(MachineChosen(forked=True, fork_reason=reason))
-        if seen := wanted.kept.facts.get("seen"):
-            bus.notice("note", f"its specialization was read back in the run {wanted.kept.run}")
-            bus.emit(_seen(seen))
-        yield deployed
-
-
-@contextlib.contextmanager
-def go_back(
-    hypervisor: Hypervisor,
-    image: Image,
-    request: MachineRequest,
-    wanted: Resume,
-    bus: EventBus,
-    changes: Changes | None = None,
-    *,
-    deadline: Deadline,
-    on_machine: Callable[[Machine], None] = lambda _machine: None,
-    on_secrets: Callable[[Sequence[str]], None] = lambda _secrets: None,
-) -> Iterator[Deployed]:
-    """The machine as it was before a step, with entropy and clock of its own, and ``changes`` in its payload, for the
-    time of the context.
-
-    Raises UsageError when there is no such checkpoint, HostError and GuestError when no machine can go on from it.
-    """
-    checkpoint = wanted.kept.before(wanted.step)
-    system = system_of(image.recipe)
-    if (resumption := system.resumption) is None:
-        raise UsageError(f"machines of {image.recipe.name} do not go on from checkpoints")
-    try:
-        identity = resumption.recall(wanted.kept.facts["identity"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise HostError(f"the checkpoints of {wanted.kept.run} are damaged", hint="run it again") from error
-    on_secrets(identity.secrets)
-    memory_mb = request.memory_mb or image.recipe.memory_mb
-    spec = MachineSpec(
-        name=f"vmrole-{secrets.token_hex(3)}",
-        image=image,
-        memory_mb=memory_mb,
-        cpus=request.cpus or image.recipe.cpus,
-        nics=(network_card(Network(request.network)),),
-    )
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(
-            hypervisor.turn(memory_mb, deadline=deadline, waiting=lambda what: bus.notice("note", what))
-        )
-        with bus.phase("resume", awaits="the guest to go on from its checkpoint"):
-            machine = stack.enter_context(hypervisor.resume(spec, checkpoint, deadline=deadline))
-            on_machine(machine)
-            guest = resumption.go_on(machine, identity, changes, deadline=deadline)
-            stack.callback(guest.close)
-        yield Deployed(machine, guest, image, identity, system)
 
 
 def _seen(seen: Mapping[str, Any]) -> SpecializationRead:

@@ -32,7 +32,7 @@ from harness.run.host import find_image, hypervisor
 from harness.run.interrupt import again_interruptible
 from harness.run.limits import limited
 from harness.run.recorder import Recorder
-from harness.run.replay import facts_of, go_back, resumed
+from harness.run.replay import GoingBack, facts_of, resumed
 from harness.run.request import KEEP_HOURS, Resume, RunRequest
 from harness.run.result import CertificateResult, Conclusion, Outcome, RunResult, StepResult, Verdict, conclude
 from harness.run.system import system_of
@@ -221,8 +221,8 @@ def _bring_up_and_execute(role: Role, stack: contextlib.ExitStack, deadline: Dea
         facts = facts_of(_left(role))
         wanted = Resume(role.recording.now(request.name, facts), step.id)
         place.close()
-        going_back = go_back(driver, image, request.machine, wanted, bus, deadline=deadline, on_machine=on_machine)
-        role.deployed = machine = place.enter_context(going_back)
+        back = GoingBack(driver, image, request.machine, wanted, bus, deadline, on_machine)
+        role.deployed = machine = place.enter_context(back.machine())
         watching.enter_context(watched(machine.machine, machine.guest))
         # The other recording stays: the new machine's disk is based on its layers.
         role.recording = stack.enter_context(driver.recording(machine.machine.name))
@@ -271,16 +271,8 @@ def _machine(
     """The specialised machine of the run: a fresh one, or one that goes on from a checkpoint."""
     request, bus, payload = role.request, role.bus, role.request.package.payload
     if request.resume:
-        return resumed(
-            driver,
-            image,
-            request,
-            bus,
-            deadline=deadline,
-            scratch=scratch,
-            on_machine=on_machine,
-            on_secrets=role.masker.add,
-        )
+        back = GoingBack(driver, image, request.machine, request.resume, bus, deadline, on_machine, role.masker.add)
+        return resumed(back, payload, scratch)
     return deploy(
         driver,
         image,

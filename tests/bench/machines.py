@@ -17,7 +17,7 @@ from harness.machine.qemu.machine import LibvirtMachine
 from harness.run.deploy import Deployed, deploy
 from harness.run.events import EventBus, MachineChosen
 from harness.run.host import find_image, hypervisor
-from harness.run.replay import facts_of, resume
+from harness.run.replay import GoingBack, facts_of
 from harness.run.request import MachineRequest, Resume
 
 MANY = 8
@@ -89,7 +89,8 @@ class Place:
             kept = recording.keep(run, facts_of(machine))
         assert kept is not None
         began = time.monotonic()
-        with resume(self.driver, self.image, request, Resume(kept, "step"), bus, deadline=Deadline(120)) as again:
+        back = GoingBack(self.driver, self.image, request, Resume(kept, "step"), bus, Deadline(120))
+        with back.told() as again:
             again.guest.run(["true"], deadline=Deadline(60))
             took = time.monotonic() - began
         kept.remove()
