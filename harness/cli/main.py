@@ -90,7 +90,7 @@ def vmrole() -> None:
 
 
 def main() -> None:
-    """Entry point: one sentence and the contracts' exit code for every error that is not a bug."""
+    """Entry point: one sentence and the promised exit code for every error that is not a bug."""
     from harness.cli import streams
 
     streams.guard()

@@ -265,7 +265,7 @@ class RunResult:
     fork_reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """result.json of the contracts, not masked. Every key is always there."""
+        """result.json (docs/reports.md), not masked. Every key is always there."""
         image, accelerator = self.image, self.accelerator
         return {
             "schema": SCHEMA,
@@ -308,7 +308,7 @@ def conclude(
     allow_unexecuted: bool = False,
     signum: int | None = None,
 ) -> Conclusion:
-    """The verdict of a run, its blame, one sentence, and the exit code of the contracts.
+    """The verdict of a run, its blame, one sentence, and the exit code that belongs to it.
 
     ``error`` is what ended it early, ``warnings`` are those that are not of steps, ``signum`` is the signal that
     interrupted it. Interrupted goes before failed, then error, incomplete, warnings, succeeded.

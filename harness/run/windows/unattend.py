@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The answer file of Windows Setup, as the integration components install it (seed 000): unattend.xml.
+"""The answer file of Windows Setup, as the integration components install it [DOC gg465409]: unattend.xml.
 
-Its effects are the four that the seed names: locale EN-US, time zone UTC, Windows Update off, administrator password.
+Its effects are the four that the documentation names: locale EN-US, time zone UTC, Windows Update off, administrator password.
 Beyond them it names the computer and starts our guest service, which announces that the guest is ready, last of all.
 
 ``SetupFile`` is the other one, for making an image of an installation medium: Setup puts Windows on a blank disk, and
