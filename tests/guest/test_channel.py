@@ -12,21 +12,15 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
-from harness.run.deploy import Deployed, deploy
-from harness.run.events import EventBus
-from harness.run.host import find_image, hypervisor
+from harness.run.deploy import Deployed
 from harness.run.request import MachineRequest
+from tests import machines
 from tests.conftest import HANGS, linux
 
 
 @pytest.fixture(scope="module")
 def machine(image: str) -> Iterator[Deployed]:
-    request, bus, deadline = MachineRequest(image), EventBus(), Deadline(600)
-    built = find_image(request, bus, deadline=deadline)
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, built, request, bus, deadline=deadline, scratch=scratch) as deployed,
-    ):
+    with machines.machine(MachineRequest(image)) as deployed:
         yield deployed
 
 

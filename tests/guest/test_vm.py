@@ -14,11 +14,11 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import GuestLostError, GuestNotReadyError
 from harness.run.answer import Answer, LocalResource
-from harness.run.deploy import Deployed, deploy
+from harness.run.deploy import Deployed
 from harness.run.events import Event, EventBus, SpecializationRead
-from harness.run.host import find_image, hypervisor
 from harness.run.readback import Observation, read_back
 from harness.run.request import MachineRequest
+from tests import machines
 from tests.conftest import HANGS, linux
 from tests.run.test_certificates import load_certificate, make, write
 
@@ -54,11 +54,7 @@ def machine(image: str, events: list[Event], tmp_path_factory: pytest.TempPathFa
     )
     bus = EventBus()
     bus.subscribe(events.append)
-    built = find_image(request, bus, deadline=Deadline(1800))
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, built, request, bus, deadline=Deadline(SECONDS), payload=_payload, scratch=scratch) as deployed,
-    ):
+    with machines.machine(request, bus, payload=_payload) as deployed:
         yield deployed
 
 

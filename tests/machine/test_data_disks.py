@@ -13,26 +13,15 @@ from harness.errors import UsageError
 from harness.machine.protocol import DataDisk
 from harness.package.machine_settings import Adapter, MachineSettings
 from harness.package.machine_settings import DataDisk as Wanted
-from harness.run.deploy import deploy
-from harness.run.events import EventBus
-from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
+from tests import machines
 from tests.conftest import HANGS, inventory
 
 
 @pytest.mark.vm
 def test_they_are_attached_at_their_numbers(image: str, state_folder: Path) -> None:
     before = inventory(state_folder)
-    request, bus, deadline = (
-        MachineRequest(image, data_disks=(DataDisk(3), DataDisk(11, 2048))),
-        EventBus(),
-        Deadline(HANGS),
-    )
-    built = find_image(request, bus, deadline=deadline)
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, built, request, bus, deadline=deadline, scratch=scratch) as machine,
-    ):
+    with machines.machine(MachineRequest(image, data_disks=(DataDisk(3), DataDisk(11, 2048)))) as machine:
         assert not machine.machine.origin.forked and "data disks" in machine.machine.origin.reason
         script = 'for d in /sys/class/scsi_disk/*:1:*; do echo "${d##*:} $(cat "$d"/device/block/*/size)"; done'
         # The driver of disks is a module, and the kernel looks for disks when it has the time.

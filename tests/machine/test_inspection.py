@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,11 @@ import pytest
 from harness.deadline import Deadline
 from harness.masking import Masker
 from harness.run.answer import LocalResource
-from harness.run.deploy import Deployed, deploy
+from harness.run.deploy import Deployed
 from harness.run.events import EventBus
-from harness.run.host import find_image, hypervisor
 from harness.run.recorder import Recorder
 from harness.run.request import MachineRequest
+from tests import machines
 from tests.conftest import HANGS, linux
 from tests.run.test_certificates import load_certificate, make, write
 
@@ -41,12 +40,10 @@ def deployed(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         certificates=(mine, trusted),
         local_resources=(LocalResource("Data", 20),),
     )
-    bus, recorder, deadline = EventBus(), Recorder(), Deadline(HANGS)
+    bus, recorder = EventBus(), Recorder()
     bus.subscribe(recorder)
-    with contextlib.ExitStack() as stack:
-        built = find_image(request, bus, deadline=deadline)
-        driver, scratch = stack.enter_context(hypervisor(request, bus))
-        yield stack.enter_context(deploy(driver, built, request, bus, deadline=deadline, scratch=scratch)), recorder
+    with machines.machine(request, bus) as deployed:
+        yield deployed, recorder
 
 
 def ask(deployed: Deployed, *argv: str) -> str:

@@ -4,18 +4,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 
 from harness.deadline import Deadline
 from harness.guest.channel import ChannelGuest
 from harness.run.answer import LocalResource
-from harness.run.deploy import Deployed, deploy
+from harness.run.deploy import Deployed
 from harness.run.events import Event, EventBus, ScenarioActed
-from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
 from harness.scenario import ScenarioGuest
+from tests import machines
 from tests.conftest import HANGS
 
 pytestmark = pytest.mark.vm
@@ -38,15 +37,8 @@ chown 0:4 .; chmod 2750 .
 """
 
 
-@contextlib.contextmanager
-def machine(image: str) -> Iterator[Deployed]:
-    bus, deadline, request = EventBus(), Deadline(900), MachineRequest(image, local_resources=RESOURCES)
-    found = find_image(request, bus, deadline=deadline)
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, found, request, bus, deadline=deadline, scratch=scratch, reading_back=False) as deployed,
-    ):
-        yield deployed
+def machine(image: str) -> contextlib.AbstractContextManager[Deployed]:
+    return machines.machine(MachineRequest(image, local_resources=RESOURCES), reading_back=False)
 
 
 def shell(machine: Deployed, script: str) -> str:

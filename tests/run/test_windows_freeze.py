@@ -7,15 +7,13 @@ import subprocess
 
 import pytest
 
-from harness.deadline import Deadline
 from harness.machine.templates import Template, TemplateStore
 from harness.run import deploy as deploying
-from harness.run.deploy import deploy
 from harness.run.events import Event, EventBus, SpecializationRead
-from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
 from harness.run.windows import system
 from harness.run.windows.freeze import StandInFreezePoint
+from tests import machines
 from tests.conftest import VMROLE
 
 pytestmark = pytest.mark.vm
@@ -53,13 +51,9 @@ def test_what_is_not_frozen(before: str, said: str, monkeypatch: pytest.MonkeyPa
         store.discard(template.key)
     monkeypatch.setattr(deploying, "_BOOT_SECONDS", {"kvm": 60.0, "tcg": 900.0})  # this host may be a busy one
     monkeypatch.setattr(system, "StandInFreezePoint", lambda warm: StandInFreezePoint([before, *warm]))
-    request, bus, deadline = MachineRequest("windows-stand-in", memory_mb=MEMORY_MB), EventBus(), Deadline(900)
+    bus = EventBus()
     bus.subscribe(heard.append)
-    image = find_image(request, bus, deadline=deadline)
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, image, request, bus, deadline=deadline, scratch=scratch) as machine,
-    ):
+    with machines.machine(MachineRequest("windows-stand-in", memory_mb=MEMORY_MB), bus) as machine:
         origin = machine.machine.origin
     assert (origin.forked, _templates()) == (False, []), origin.reason
     assert said in origin.reason

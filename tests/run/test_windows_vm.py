@@ -25,14 +25,14 @@ from harness.package import read_package
 from harness.package.parameters import read_parameters
 from harness.plan import make_plan
 from harness.run.answer import LocalResource
-from harness.run.deploy import Deployed, deploy
+from harness.run.deploy import Deployed
 from harness.run.events import Event, EventBus, SpecializationRead, StepFinished
 from harness.run.execute import execute
-from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
 from harness.run.result import StepResult
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.identity import WindowsIdentity
+from tests import machines
 from tests.conftest import HANGS, REPOSITORY, VMROLE, inventory, vmrole
 from tests.run.test_certificates import load_certificate, make, write
 from tests.run.test_windows_execute import extension, script, scripts
@@ -78,13 +78,9 @@ def machine(image: str, events: list[Event], tmp_path_factory: pytest.TempPathFa
         (target / "deep").mkdir(parents=True)
         (target / "deep" / "Ünï file.txt").write_bytes(b"payload")
 
-    bus, deadline = EventBus(), Deadline(900)
+    bus = EventBus()
     bus.subscribe(events.append)
-    built = find_image(request, bus, deadline=deadline)
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, built, request, bus, deadline=deadline, payload=payload, scratch=scratch) as deployed,
-    ):
+    with machines.machine(request, bus, payload=payload) as deployed:
         yield deployed
 
 

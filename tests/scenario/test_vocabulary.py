@@ -18,12 +18,12 @@ from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.ssh import SshGuest
-from harness.run.deploy import Deployed, deploy
+from harness.run.deploy import Deployed
 from harness.run.events import Event, EventBus, ScenarioActed
-from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
 from harness.scenario import ScenarioGuest
 from harness.scenario.probes import linux_ports, windows_ports
+from tests import machines
 from tests.conftest import HANGS
 
 
@@ -33,15 +33,8 @@ def deployed(image: str) -> Iterator[Deployed]:
         yield deployed
 
 
-@contextlib.contextmanager
-def machine(image: str) -> Iterator[Deployed]:
-    bus, deadline, request = EventBus(), Deadline(HANGS), MachineRequest(image)
-    found = find_image(request, bus, deadline=deadline)
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, found, request, bus, deadline=deadline, scratch=scratch, reading_back=False) as deployed,
-    ):
-        yield deployed
+def machine(image: str) -> contextlib.AbstractContextManager[Deployed]:
+    return machines.machine(MachineRequest(image), reading_back=False)
 
 
 class Told:

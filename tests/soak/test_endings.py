@@ -23,15 +23,15 @@ from harness.masking import Masker
 from harness.package import read_package
 from harness.package.parameters import read_parameters
 from harness.plan import make_plan
-from harness.run.deploy import Deployed, deploy
+from harness.run.deploy import Deployed
 from harness.run.events import EventBus, StepFinished
 from harness.run.execute import execute
-from harness.run.host import find_image, hypervisor
 from harness.run.request import MachineRequest
 from harness.run.result import StepResult
 from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.job import read_ending
 from tests.conftest import REPOSITORY, compile_windows
+from tests.machines import machine
 from tests.package.material import write
 from tests.run.test_windows_execute import extension, script, scripts
 from tests.soak.conftest import Soak
@@ -132,35 +132,28 @@ def _busy(loops: int) -> Iterator[None]:
             process.wait()
 
 
-@contextlib.contextmanager
-def _machine(image: str) -> Iterator[Deployed]:
-    request, bus, deadline = MachineRequest(image), EventBus(), Deadline(1800)
-    built = find_image(request, bus, deadline=deadline)
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, built, request, bus, deadline=deadline, scratch=scratch) as deployed,
-    ):
-        yield deployed
-
-
 @pytest.fixture
 def beside_others(image: str) -> Iterator[Deployed]:
     """A stand-in guest beside a guest and two loops that take what they get of the processors."""
-    with _machine("windows-stand-in") as deployed, _machine(image) as other, _busy(2):
+    with (
+        machine(MachineRequest("windows-stand-in")) as deployed,
+        machine(MachineRequest(image)) as other,
+        _busy(2),
+    ):
         loop = ["systemd-run", "--no-block", "sh", "-c", "while :; do :; done"]
         other.guest.run(loop, deadline=Deadline(300))
         yield deployed
 
 
-def _steps(machine: Deployed, tmp_path: Path, lines: list[str], **more: object) -> list[StepResult]:
+def _steps(deployed: Deployed, tmp_path: Path, lines: list[str], **more: object) -> list[StepResult]:
     items = [script(number, line, TimeoutInSeconds=600, **more) for number, line in enumerate(lines, 1)]
     package = read_package(write(tmp_path, extension(scripts(*items))))
     plan = make_plan(package, read_parameters(package, (), None), os="windows")
     found: list[StepResult] = []
     bus = EventBus()
     bus.subscribe(lambda event: found.append(event.step) if isinstance(event, StepFinished) else None)
-    executor = WindowsExecutor.of(machine.image.recipe)
-    execute(plan, executor, machine.guest, bus, deadline=Deadline(None), masker=Masker())
+    executor = WindowsExecutor.of(deployed.image.recipe)
+    execute(plan, executor, deployed.guest, bus, deadline=Deadline(None), masker=Masker())
     return found
 
 

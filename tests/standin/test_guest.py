@@ -14,10 +14,9 @@ from winrm.exceptions import InvalidCredentialsError
 
 from harness.deadline import Deadline
 from harness.image.catalog import images_folder
-from harness.run.deploy import Deployed, deploy
-from harness.run.events import EventBus
-from harness.run.host import find_image, hypervisor
+from harness.run.deploy import Deployed
 from harness.run.request import MachineRequest
+from tests import machines
 from tests.conftest import HANGS, VMROLE
 
 pytestmark = pytest.mark.vm
@@ -30,12 +29,7 @@ LOG = "C:\\windows\\vmrole-unavailable.log"
 def machine() -> Iterator[Deployed]:
     subprocess.run([VMROLE, "images", "build", "windows-stand-in"], check=True, stdin=subprocess.DEVNULL)
     request = MachineRequest("windows-stand-in", administrator_password=PASSWORD)
-    bus, deadline = EventBus(), Deadline(900)
-    image = find_image(request, bus, deadline=deadline)
-    with (
-        hypervisor(request, bus) as (driver, scratch),
-        deploy(driver, image, request, bus, deadline=deadline, scratch=scratch, reading_back=False) as deployed,
-    ):
+    with machines.machine(request, reading_back=False) as deployed:
         yield deployed
 
 
