@@ -28,7 +28,8 @@ MOST_BYTES = 8 << 30
 MOST_AGE = 14 * 24 * 3600.0
 """Seconds without use after which a template goes."""
 _RECORD = "template.json"
-_SCHEMA = 1
+SCHEMA = 2
+"""Of what is kept of a template; templates of another one are another version's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class TemplateStore:
             if account:
                 os.chown(path, account.uid if name == "ram" else 0, account.gid)
         seal.seal(work, FILES)
-        record = {"schema": _SCHEMA, "key": key, "created": time.time(), **facts}
+        record = {"schema": SCHEMA, "key": key, "created": time.time(), **facts}
         (work / _RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         (work / _RECORD).chmod(0o440)
         target = self.folder / key
@@ -165,7 +166,7 @@ def _read(folder: Path) -> Template | None:
     """The template in ``folder``, None when anything of it is missing or unreadable."""
     try:
         record = json.loads((folder / _RECORD).read_text("utf-8"))
-        if record["schema"] != _SCHEMA or record["key"] != folder.name:
+        if record["schema"] != SCHEMA or record["key"] != folder.name:
             return None
         if not all((folder / name).exists() for name in FILES):
             return None

@@ -23,7 +23,7 @@ from harness.machine.qemu.connection import Connection
 from harness.machine.qemu.domain import DomainFiles, domain_xml
 from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
 from harness.machine.qemu.storage import LocalFiles
-from harness.machine.templates import Template, TemplateStore
+from harness.machine.templates import SCHEMA, Template, TemplateStore
 from harness.process import which
 from harness.state import give_to_qemu
 
@@ -166,13 +166,14 @@ class Forks:
         )
 
     def _key(self, spec: MachineSpec) -> str:
-        """The whole domain without names, paths and ports, the image as it was built, and the program QEMU."""
+        """The whole domain without names, paths and ports, the image as it was built, the program QEMU, and what a
+        template has."""
         plain = replace(spec, name="template", medium=None)
         files = DomainFiles("qemu", "kernel", "initrd", "disk", None, "console", "channel", "ram", firmware=firmware())
         # Not the connection's emulator: that may be a program of ours that starts this one.
         emulator = Path(which(EMULATOR) or "").stat()
         parts = [domain_xml(plain, files, kvm=False), spec.image.key, spec.image.built, spec.image.disk]
-        parts += [emulator.st_size, emulator.st_mtime_ns]
+        parts += [emulator.st_size, emulator.st_mtime_ns, SCHEMA]
         return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
 
 
