@@ -3,8 +3,8 @@
 
 The definition of a ``VirtualMachineRole`` names certificates, local resources, endpoints and settings; the
 configuration gives the certificates' thumbprints, the settings' values and the number of instances. Sources: [DOC
-gg557554, gg465409], the elements of the configuration [DOC, OsImage INFER]. Elements are told apart by their local names:
-the namespace is [INFER].
+gg557554, gg465409], the elements of the configuration [DOC, OsImage INFER]. Elements are told apart by their local
+names: the namespace is [INFER].
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from harness.run.certificates import Certificate
 
 DIAGNOSTICS = LocalResource("DiagnosticStore", 100, clean=False)
-"""The system local storage that diagnostic data goes to ([DOC]: "the components also create ..."; its name, its size and
-that a recycle leaves it alone are [INFER] from worker roles)."""
+"""The system local storage that diagnostic data goes to ([DOC]: "the components also create ..."; its name, its size
+and that a recycle leaves it alone are [INFER] from worker roles)."""
 
 NAME_PATTERN = "VMROLE-*"
 

@@ -68,8 +68,8 @@ def _unstartable(step: Step, done: GuestResult) -> int | None:
 
 
 def _as_the_agent_says(step: Step, done: GuestResult, number: int) -> GuestResult:
-    """A program that cannot be started: exit code 1 and the words of the real Linux agent [SRC] instead of what our way of
-    starting it says."""
+    """A program that cannot be started: exit code 1 and the words of the real Linux agent [SRC] instead of what our way
+    of starting it says."""
     assert step.argv
     said = f"Failed to start child process '{step.argv[0]}' errno={number}  "
     return GuestResult(1, done.stdout, said.encode(), done.seconds)

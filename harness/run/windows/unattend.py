@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The answer file of Windows Setup, as the integration components install it [DOC gg465409]: unattend.xml.
 
-Its effects are the four that the documentation names: locale EN-US, time zone UTC, Windows Update off, administrator password.
-Beyond them it names the computer and starts our guest service, which announces that the guest is ready, last of all.
+Its effects are the four that the documentation names: locale EN-US, time zone UTC, Windows Update off, administrator
+password. Beyond them it names the computer and starts our guest service, which announces that the guest is ready, last
+of all.
 
 ``SetupFile`` is the other one, for making an image of an installation medium: Setup puts Windows on a blank disk, and
 generalizes it in the end.
