@@ -44,7 +44,8 @@ def test_without_a_role(guest: ScenarioGuest) -> None:
     guest.fail("ping", "-c", "1", "10.0.2.2")
 ```
 
-The plugin comes with the package: `pip install 'vmrole-harness[pytest]'`.
+The plugin comes with the package, which `make wheel` builds in a clone; no index has it:
+`pip install 'dist/vmrole_harness-0.1.0-py3-none-any.whl[pytest]'`.
 
 ## What becomes of a test
 
