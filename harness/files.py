@@ -29,16 +29,24 @@ _HINTS = {
 
 def refused(what: str, error: OSError) -> HostError:
     """The HostError of what this computer did not let us do: ``what``, as in "x cannot be written", and why."""
+    if error.errno == errno.ENOENT and (gone := _working_directory_is_gone()):
+        return gone
     why = error.strerror or " ".join(str(error).split()) or type(error).__name__
     return HostError(f"{what}: {why}", hint=_HINTS.get(error.errno or 0))
 
 
-def refusal(error: OSError) -> HostError:
-    """The HostError of what nobody expected to go wrong: the disk is full, a folder read-only, descriptors run out."""
+def _working_directory_is_gone() -> HostError | None:
     try:
         Path.cwd()
     except FileNotFoundError:
         return HostError("the working directory is not there any more", hint="change to another one: cd /")
+    return None
+
+
+def refusal(error: OSError) -> HostError:
+    """The HostError of what nobody expected to go wrong: the disk is full, a folder read-only, descriptors run out."""
+    if gone := _working_directory_is_gone():
+        return gone
     what = f"{os.fsdecode(error.filename)} cannot be used" if error.filename else "this computer refuses something"
     return refused(what, error)
 

@@ -41,7 +41,8 @@ def command(name: str, kind: str, output: Path | None) -> None:
 
 def scaffold(name: str, kind: str, folder: Path) -> None:
     """Write the files of ``kind`` below ``folder``, which must be new or empty. Raises UsageError otherwise."""
-    from harness.errors import HostError, UsageError
+    from harness.errors import UsageError
+    from harness.files import refused
     from harness.package.names import not_on_windows
 
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,63}", name) or name.endswith("."):
@@ -73,4 +74,4 @@ def scaffold(name: str, kind: str, folder: Path) -> None:
             if target.suffix == ".sh":
                 target.chmod(0o755)
     except OSError as error:
-        raise HostError(f"{folder} cannot be written: {error.strerror or error}") from None
+        raise refused(f"{folder} cannot be written", error) from None

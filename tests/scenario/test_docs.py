@@ -45,7 +45,7 @@ def test_without_a_role(guest: ScenarioGuest) -> None:
 ```
 
 The plugin comes with the package, which `make wheel` builds in a clone; no index has it:
-`pip install 'dist/vmrole_harness-0.1.0-py3-none-any.whl[pytest]'`.
+`pip install "$(ls dist/*.whl)[pytest]"`.
 
 ## What becomes of a test
 
