@@ -81,10 +81,9 @@ def parts(which: str, more: Sequence[str], workers: str) -> list[Part]:
     return [
         check,
         quick,
-        pytest_part("machines", *several, "-m", "vm", "--ignore", "tests/machine", *more, "tests"),
-        # These are alone: they use up what a host has, and damage templates that other machines go on from.
-        pytest_part("alone", "-m", "vm", *more, "tests/machine"),
-        pytest_part("scenarios", f"--vmrole-output={RESULTS / 'scenarios'}", *more, "scenarios"),
+        pytest_part("machines", *several, "-m", "vm and not alone", *more, "tests"),
+        pytest_part("alone", "-m", "vm and alone", *more, "tests"),
+        pytest_part("scenarios", *several, f"--vmrole-output={RESULTS / 'scenarios'}", *more, "scenarios"),
     ]
 
 

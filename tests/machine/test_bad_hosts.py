@@ -16,7 +16,7 @@ from harness.machine.qemu.tunnel import free_port
 from tests.conftest import HANGS, SAMPLES, VMROLE, Ran, inventory, vmrole
 from tests.machine.test_bad_guests import booted, built  # noqa: F401  (a fixture)
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.alone]
 
 HELLO = ("run", str(SAMPLES / "hello-linux"), "-p", "Greeting=x")
 

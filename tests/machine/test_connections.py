@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
+from harness.image.build import ensure_image
 from harness.image.cache import Cache
+from harness.machine.templates import TemplateStore
 from harness.process import which
 from tests.conftest import HANGS, SAMPLES, VMROLE, vmrole
 from tests.guest.conftest import start_server
@@ -111,13 +113,20 @@ def test_over_ssh(system_daemon: str, image: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ordinary(image: str) -> Iterator[list[str]]:
-    """How to become an ordinary user with a home and a copy of the image cache; a session daemon may start there."""
+    """How to become an ordinary user with a home and a cache that has the image; a session daemon may start there."""
     account = pwd.getpwnam("nobody")
     home = Path(tempfile.mkdtemp(prefix="vmu-", dir="/tmp"))
-    source = Cache.of_user().folder
+    cache = Cache.of_user()
+    there = ensure_image(image, cache=cache, deadline=Deadline(HANGS), progress=lambda _: None)
+    templates = {each.folder for each in TemplateStore.of_user().all() if each.image_key == there.key}
+
+    def of_others(folder: str, names: list[str]) -> list[str]:
+        wanted = {"images": {there.disk.parent}, "templates": templates}.get(Path(folder).name)
+        return [] if wanted is None else [name for name in names if Path(folder, name) not in wanted]
+
     for name in ("state", "run"):
         (home / name).mkdir()
-    shutil.copytree(source, home / "cache", copy_function=_copy_sparse)
+    shutil.copytree(cache.folder, home / "cache", copy_function=_copy_sparse, ignore=of_others)
     for path in (home, *home.rglob("*")):
         os.chown(path, account.pw_uid, account.pw_gid)
         path.chmod(0o700 if path.is_dir() else path.stat().st_mode & 0o111 | 0o600)

@@ -32,7 +32,7 @@ from harness.run.request import MachineRequest
 from tests.conftest import HANGS, VMROLE, inventory, settled, vmrole
 from tests.image.test_cache import overwrite
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.alone]
 
 Deploying = contextlib.AbstractContextManager[Deployed]
 

@@ -13,7 +13,7 @@ import pytest
 from harness.deadline import Deadline
 from tests.conftest import HANGS, VMROLE, guests, inventory, settled, vmrole
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.alone]
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:

@@ -116,6 +116,7 @@ def test_memory_of_all_is_counted(state: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.vm
+@pytest.mark.alone
 def test_more_machines_than_processors_take_turns(image: str) -> None:
     """`exec --count`: all of them run, in their order, each one its own."""
     done = vmrole("exec", "--image", image, "--count", "5", "--json", "--", "sh", "-c", "hostname; exit 3")
@@ -127,6 +128,7 @@ def test_more_machines_than_processors_take_turns(image: str) -> None:
 
 
 @pytest.mark.vm
+@pytest.mark.alone
 def test_one_that_cannot_be_had_ends_the_others(image: str) -> None:
     done = vmrole("exec", "--image", image, "--count", "3", "--timeout", "4", "--", "sleep", "100")
     assert done.code == 125 and done.stderr.startswith("vmrole: "), done
