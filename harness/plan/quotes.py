@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values of parameters whose quotes change the command that they are put into, as nobody escapes them [GUIDE 18275]."""
+"""Values of parameters that change the command that they are put into, as nobody escapes them [GUIDE 18275]."""
 
 from __future__ import annotations
 
-import ntpath
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from harness.package.substitution import place
+from harness.wincmd import is_cmd, is_powershell
 
 if TYPE_CHECKING:
     from harness.package.parameters import Parameters
@@ -14,11 +15,18 @@ if TYPE_CHECKING:
     from harness.plan.step import Plan, Step
 
 
+#: Quotes to PowerShell as well.
+_TYPOGRAPHIC: Final = re.compile("[\u2018-\u201e]")
+#: What is more than a character, to each interpreter: outside of quotes, and in its double quotes.
+_POWERSHELL: Final = re.compile(r"[$`;|&(){}<>]"), re.compile(r"[$`]")
+_CMD: Final = re.compile(r"[&|<>^]|%\w+%"), re.compile(r"%\w+%")
+
+
 def changed_values(package: Package, parameters: Parameters, plan: Plan) -> list[str]:
     """A warning for every value that reaches a command changed, or changes it: of the first step that uses it."""
     told = []
     for name, value in parameters.values.items():
-        for step in plan.applicable if set(value) & set("\\\"'") else ():
+        for step in plan.applicable if not value.isalnum() else ():
             text = _written(package, step)
             at = place(text, name)
             if at is not None and (what := _what(step, value, text[:at])):
@@ -41,10 +49,21 @@ def _written(package: Package, step: Step) -> str:
 def _what(step: Step, value: str, before: str) -> str:
     """What ``value``, which follows on the text ``before``, has; "" for nothing that matters."""
     if step.kind == "run-once":
-        return "quotes or backslashes, which the Linux agent takes away when it splits the command"
-    program = ntpath.basename((step.executable or "").strip('"')).lower().removesuffix(".exe")
+        lost = "quotes or backslashes, which the Linux agent takes away when it splits the command"
+        return lost if set(value) & set("\\\"'") else ""
+    powershell = is_powershell(step.executable)
+    in_single = before.count("'") % 2 == 1
     # cmd and the C run-time library know no others; PowerShell does, wherever they stand.
-    single = program in ("powershell", "pwsh") or before.count("'") % 2 == 1
-    if '"' in value or (single and "'" in value):
+    single = (powershell or in_single) and "'" in value
+    if '"' in value or single or (powershell and _TYPOGRAPHIC.search(value)):
         return "quotes, which may end a quoted text or begin one in the command"
+    if powershell and not in_single and not re.search(r"(?i)(?<!\S)[-/]f(?:i|il|ile)?\s", before):
+        # Quotes without a backslash are gone before PowerShell reads the command.
+        outside, inside = _POWERSHELL
+        if (inside if before.count('\\"') % 2 else outside).search(value):
+            return "characters that mean more than themselves to PowerShell, in the command"
+    if step.executable is None or is_cmd(step.executable):
+        outside, inside = _CMD
+        if (inside if before.count('"') % 2 else outside).search(value):
+            return "characters that mean more than themselves to cmd.exe, in the command"
     return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Values with quotes, which the command that they are put into is told of."""
+"""Values with quotes and other characters that change the command which they are put into: they are told of."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def powershell(text: str) -> dict[str, Any]:
         ('19" rack', powershell('-File x.ps1 -Title "[Param.Title]"')),
         ('19" rack', {"run": 'x.cmd "[Param.Title]"'}),
         ("O'Hara", {"run": "sqlcmd -Q \"select '[Param.Title]'\""}),
+        ("\u201cquoted\u201d", powershell("-Command .\\x.ps1 -Title '[Param.Title]'")),
         ('a "b" c', {"ExecutableAndParams": None, "ScriptBlock": "rem\r\necho [Param.Title]"}),
     ],
 )
@@ -56,7 +57,32 @@ def test_a_value_with_quotes_that_may_end_those_of_its_command_is_told(
         ("back\\slash", powershell("-File x.ps1 '[Param.Title]'")),
         ("O'Hara", powershell("-File x.ps1 [[Param.Title]")),  # no parameter
         ("O'Hara", powershell("-File x.ps1")),
+        ("R&D $1 (new)", powershell("-Command .\\x.ps1 '[Param.Title]'")),
+        ("R&D $1 (new)", powershell("-File x.ps1 [Param.Title]")),
+        ("R&D; 5 | 6", powershell('-Command .\\x.ps1 \\"[Param.Title]\\"')),
+        ("R&D > 5", {"run": 'echo "[Param.Title]"'}),
+        ("100%", {"run": "echo [Param.Title]"}),
+        ("R&D > 5", {"ExecutableAndParams": {"Executable": "x.exe", "Parameters": "[Param.Title]"}}),
     ],
 )
 def test_other_values_are_not(tmp_path: Path, value: str, members: dict[str, Any]) -> None:
     assert told(tmp_path, value, **members) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "members", "who"),
+    [
+        ("5 $ more", powershell('-Command .\\x.ps1 \\"[Param.Title]\\"'), "PowerShell"),
+        ("a`nb", powershell('-Command .\\x.ps1 "[Param.Title]"'), "PowerShell"),
+        ("R&D", powershell("-Command .\\x.ps1 [Param.Title]"), "PowerShell"),
+        ("R&D", {"run": "echo [Param.Title]"}, "cmd.exe"),
+        ("to %PATH%", {"run": 'echo "[Param.Title]"'}, "cmd.exe"),
+        ("a > b", {"ExecutableAndParams": None, "ScriptBlock": "rem\r\necho [Param.Title]"}, "cmd.exe"),
+    ],
+)
+def test_a_value_that_an_interpreter_does_not_take_as_it_is_is_told(
+    tmp_path: Path, value: str, members: dict[str, Any], who: str
+) -> None:
+    (what,) = told(tmp_path, value, **members)
+    assert f"has characters that mean more than themselves to {who}, in the command of " in what
+    assert value not in what
