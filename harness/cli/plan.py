@@ -123,7 +123,7 @@ def _step(number: int, step: Step, document: Document) -> list[str]:
         ("command", one_line(step.command) or "nothing to start"),
         ("folder", step.working_directory_shown or step.working_directory or _without_folder(step)),
         ("account", step.account),
-        ("time-out", f"{step.timeout:g} s, more where a guest is emulated" if step.timeout is not None else "none"),
+        ("time-out", f"{step.timeout:.10g} s, more where a guest is emulated" if step.timeout is not None else "none"),
         ("reboot", step.reboot),
         ("fails by", _patterns(step)),
         ("from", place),

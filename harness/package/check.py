@@ -186,8 +186,12 @@ def _check_script_types(document: Document) -> None:
     for node in document.root.walk():
         if node.key != "ScriptType" or not isinstance(node.value, str) or placeholders(node.value):
             continue
-        if node.value.strip().lower() not in SCRIPT_TYPES:
+        kind = node.value.strip().lower()
+        if kind not in SCRIPT_TYPES:
             document.report("script-type", f"{node.value[:60]!r} is no script type; the script is never run", node)
+        elif kind == "install" and "/ProvisioningScripts/" in node.pointer:
+            what = "a provisioning script of the type Install is never run: that is an application's own command"
+            document.report("script-type", what, node, hint="PreInstall or PostInstall run when it is deployed")
 
 
 def _check_secrets(document: Document) -> None:

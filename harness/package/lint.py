@@ -149,6 +149,8 @@ def _script(node: Node, document: Document, files: set[str], deadline: float) ->
             document.report("path-pattern", f"{name} is {text[:60]!r}: a pattern and no path", path, hint=hint)
     policy = node.get("ErrorPolicy")
     text = _text(policy)
+    if policy is not None and policy.value is not None and not isinstance(policy.value, str):
+        text = str(policy.value) if not isinstance(policy.value, dict | list) else ""
     if policy is not None and text is not None and text.strip().lower() not in _POLICIES:
         what = f"the error policy {text[:60]!r} is not known; a failure fails the deployment"
         document.report("error-policy", what, policy, hint="FailOnMatch or WarnAndContinueOnMatch")
@@ -208,6 +210,9 @@ def _reboot_pattern(node: Node | None, document: Document) -> None:
         problem = _reboot_problem(text)
         if problem:
             document.report("reboot-pattern", f"{text[:60]!r} {problem}", node, hint="write 1641|3010")
+    elif 0 in codes:
+        what = f"{text[:60]!r} has the exit code 0: each success restarts the guest"
+        document.report("reboot-pattern", what, node, hint="write 1641|3010")
     elif re.match(r"\s*\{", text):
         what = f"{text[:60]!r} is no regular expression; it is read as the exit {_codes(codes)}"
         document.report("reboot-pattern-braces", what, node, hint=f"write {'|'.join(map(str, codes))}")

@@ -105,6 +105,15 @@ def test_findings_about_an_extension(tmp_path: Path, members: dict[str, Any], co
     assert code is not None or not codes(tmp_path, extension(**members))
 
 
+@pytest.mark.parametrize(
+    ("kind", "codes"), [("Install", ["script-type"]), ("PreInstall", []), ("Setup", ["script-type"])]
+)
+def test_a_provisioning_script_of_a_type_that_no_event_runs(tmp_path: Path, kind: str, codes: list[str]) -> None:
+    script = {"ErrorPolicy": "FailOnMatch", "ScriptType": kind, "ScriptBlock": "ver"}
+    document = with_profile(windows={"ProvisioningScripts": [script]})
+    assert [finding.code for finding in read_package(write(tmp_path, document)).findings] == codes
+
+
 def test_payload_references(tmp_path: Path) -> None:
     guid = "6c0b1d0e-8a4f-4f0e-9a52-3f8a3f0f5c11"
     script = {"ErrorPolicy": "FailOnMatch", "ScriptType": "Preinstal", "ApplicationPayloadId": guid.upper()}
