@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from harness.errors import HostError, UsageError
 from harness.files import replace_file
+from harness.image import seal
 from harness.image.cache import disk_usage
 from harness.state import ProcessFolder, make_private, state_folder
 
@@ -56,6 +57,19 @@ class Checkpoint:
     def size(self) -> int:
         """Bytes on the disk, without the layers, which it shares with others."""
         return disk_usage(self.folder)
+
+    @property
+    def files(self) -> list[str]:
+        """What a machine goes on from, below the folder that all checkpoints of the run are in."""
+        paths = [*sorted(self.folder.iterdir()), *sorted(self.layers.iterdir())]
+        return [str(path.relative_to(self.folder.parent)) for path in paths]
+
+    def check(self) -> None:
+        """Raise HostError when it was kept and is not what it was."""
+        kept = self.folder.parent
+        if seal.is_sealed(kept) and (damaged := seal.broken(kept, self.files)):
+            what = f"the checkpoint before {self.step} is damaged: {damaged} is not what it was"
+            raise HostError(what, hint="run it again")
 
     @property
     def facts(self) -> Facts:
@@ -134,6 +148,7 @@ class Recording:
             "facts": dict(facts),
         }
         replace_file(self._folder / _RECORD, json.dumps(record))
+        seal.seal(self._folder, {name: None for taken in self._steps for name in taken.files})
         self._folder.rename(target)
         self._steps = []
         return _read(target)

@@ -179,7 +179,7 @@ def test_a_damaged_checkpoint(failed: Failed, tmp_path: Path, state_folder: Path
         os.truncate(ram, 1 << 20)
         done = vmrole("replay", failed.output, "--from", "run-once-1", "--output", tmp_path / "out", "--json")
         assert done.code == 3 and done.json["blame"] == "host", done.stderr
-        assert "memory of the machine cannot be restored" in done.stderr
+        assert "the checkpoint before run-once-1 is damaged: 001/ram is not what it was" in done.stderr
     finally:
         ram.write_bytes(whole)
     assert inventory(state_folder) == before

@@ -98,6 +98,7 @@ class Forks:
 
     def resume(self, spec: MachineSpec, checkpoint: Checkpoint, deadline: Deadline) -> LibvirtMachine:
         """A machine that goes on from ``checkpoint``. Raises HostError when that cannot be, and nothing is left."""
+        checkpoint.check()
         saved = checkpoint.facts
         template = self._store.find(saved.template) if saved.template == self._key(spec) else None
         if template is None:
