@@ -265,7 +265,7 @@ class RunResult:
     fork_reason: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """result.json (docs/reports.md), not masked. Every key is always there."""
+        """result.json, not masked. Every key is always there."""
         image, accelerator = self.image, self.accelerator
         return {
             "schema": SCHEMA,
