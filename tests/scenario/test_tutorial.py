@@ -55,4 +55,7 @@ def test_the_tutorial_works(image: str, tmp_path: Path) -> None:
                  "from that step: vmrole replay ", "runs/test_greets-2/report.html"):  # fmt: skip
         assert text in broken, broken
     assert json.loads((tmp_path / "again/result.json").read_text())["verdict"] == "succeeded"
-    assert "2 passed" in ran[-1][1] and "runs/index.html" in ran[-1][1]
+    mended = [said for line, said in ran if line.startswith("pytest ")][-1]
+    assert "2 passed" in mended and "runs/index.html" in mended
+    sealed = json.loads((tmp_path / "sealed/result.json").read_text())
+    assert sealed["verdict"] == "succeeded" and "CN = greeter" in sealed["instances"][0]["steps"][0]["stdout"]
