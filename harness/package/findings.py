@@ -127,7 +127,7 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     ),
     "script-no-interpreter": (
         "warning",
-        "a script that a Linux command starts itself, and that does not begin with #!",
+        "a script for another interpreter than /bin/sh that a Linux command starts itself, without #! in front",
     ),
     "script-not-executable": ("warning", "a script without executable bit that a Linux command starts itself"),
     # external payload (harness.package.external)

@@ -27,6 +27,8 @@ _BOM: Final = b"\xef\xbb\xbf"
 _UTF16: Final = re.compile(rb"\xff\xfe|\xfe\xff|(?:[\t\n\r -~]\0){2}|(?:\0[\t\n\r -~]){2}")
 _SHELL_LINE: Final = re.compile(rb"#![^\r\n]*\b(?:ba|da|k|z)?sh\b")
 _MAC: Final = re.compile(rb"\A[^\n]*\r[^\n]+\Z")
+#: An interpreter that is named behind blanks, and is not the one that a file without any is given to.
+_LATE: Final = re.compile(rb"[ \t\r\n]+#!(?![ \t]*/bin/(?:da)?sh\b)")
 _LABEL: Final = re.compile(rb"(?im)^[ \t]*:[a-z_]")
 _JUMP: Final = re.compile(rb"(?i)\b(?:goto|call)\s*:?\w")
 
@@ -85,9 +87,9 @@ def _linux(entry: Entry, start: bytes, started: bool) -> Iterator[tuple[str, str
     elif start.startswith(_BOM) and shell:
         what = "a byte order mark is before the first command, which the shell takes for a part of it"
         yield "script-bom", what, "save it without a byte order mark"
-    elif started and not start.startswith((b"#!", b"\x7fELF")):
-        what = "the script is started and does not begin with #!: Linux does not start it (errno=8)"
-        yield "script-no-interpreter", what, "begin its first line with #!/bin/sh, or start it with its interpreter"
+    elif started and not start.startswith(b"#!") and (entry.path.lower().endswith(_OTHERS) or _LATE.match(start)):
+        what = "the script is started and does not begin with #!: Linux gives it to /bin/sh"
+        yield "script-no-interpreter", what, "begin its first line with #! and its interpreter"
     start = start.removeprefix(_BOM)
     line = start.partition(b"\n")[0]
     if _MAC.search(start) and (shell or started):
