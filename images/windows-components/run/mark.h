@@ -9,11 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MARK_SIZE = 16, MARK_PIECE = 32768 };
+enum { MARK_SIZE = 16, MARK_PIECE = 32768, GATHER_MS = 20 };
 
 struct mark {
 	HANDLE to;     // the pipe's end for writing, which the program has, too
 	HANDLE passed; // set when everything in front of the mark was given
+	HANDLE ended;  // set when the program has ended
 	volatile LONG written;
 	char bytes[MARK_SIZE];
 };
@@ -25,7 +26,8 @@ static BOOL make_mark(struct mark *mark, HANDLE to)
 {
 	mark->to = to;
 	mark->passed = CreateEventW(NULL, TRUE, FALSE, NULL);
-	return mark->passed && RtlGenRandom(mark->bytes, MARK_SIZE);
+	mark->ended = CreateEventW(NULL, TRUE, FALSE, NULL);
+	return mark->passed && mark->ended && RtlGenRandom(mark->bytes, MARK_SIZE);
 }
 
 // To be called once, when the program has ended. Blocks as long as the pipe is full.
@@ -33,6 +35,7 @@ static void write_mark(struct mark *mark)
 {
 	DWORD mode = PIPE_WAIT, size = 0, done;
 	InterlockedExchange(&mark->written, 1);
+	SetEvent(mark->ended);
 	// Programs set their end, which is this one, not to wait for room.
 	SetNamedPipeHandleState(mark->to, &mode, NULL, NULL);
 	for (; size < MARK_SIZE && WriteFile(mark->to, mark->bytes + size, MARK_SIZE - size, &done, NULL); size += done)
@@ -73,6 +76,9 @@ static void read_marked(struct mark *mark, HANDLE from, give_output *give, void 
 			held = 0;
 		}
 		memmove(data, data + at, held);
+		// Many programs write line by line, and to hand each on costs more than the line.
+		if (got < MARK_PIECE / 2)
+			WaitForSingleObject(mark->ended, GATHER_MS);
 	}
 	if (wanted && held)
 		give(to, data, held);

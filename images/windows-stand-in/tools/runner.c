@@ -80,10 +80,20 @@ static void release(struct command *command)
 		next = input->next;
 		free(input);
 	}
-	HANDLE handles[] = {command->process,    command->job,         command->in,
-			    command->out,        command->err,         command->queued,
-			    command->readers[0], command->marks[0].to, command->marks[0].passed,
-			    command->readers[1], command->marks[1].to, command->marks[1].passed};
+	HANDLE handles[] = {command->process,
+			    command->job,
+			    command->in,
+			    command->out,
+			    command->err,
+			    command->queued,
+			    command->readers[0],
+			    command->marks[0].to,
+			    command->marks[0].passed,
+			    command->marks[0].ended,
+			    command->marks[1].ended,
+			    command->readers[1],
+			    command->marks[1].to,
+			    command->marks[1].passed};
 	for (size_t i = 0; i < sizeof handles / sizeof *handles; i++)
 		if (handles[i])
 			CloseHandle(handles[i]);

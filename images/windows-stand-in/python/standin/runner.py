@@ -156,18 +156,23 @@ class Process:
         threading.Thread(target=self._listen, name="command", daemon=True).start()
 
     def take(
-        self, timeout: float, limit: int, wanted: Callable[[], bool] = lambda: True
+        self, timeout: float, limit: int, wanted: Callable[[], bool] = lambda: True, gather: float = 0.0
     ) -> tuple[list[tuple[str, bytes]], int | None]:
         """Output in pieces (stream, bytes), at most ``limit`` bytes, and the exit code once nothing is left.
 
-        Waits at most ``timeout`` seconds for something to be there. Whoever asks later gets it: one that still waits
-        gets nothing then, as does one of whom ``wanted`` says that he is gone.
+        Waits at most ``timeout`` seconds for something to be there, and ``gather`` seconds for more of it while the
+        command runs: an answer for each line would cost more than the command. Whoever asks later gets it: one that
+        still waits gets nothing then, as does one of whom ``wanted`` says that he is gone.
         """
         with self._changed:
             self._takers += 1
             mine = self._takers
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._kept or self.exit_code is not None or self._takers != mine, timeout)
+            if self._kept and gather:
+                self._changed.wait_for(
+                    lambda: self._size >= limit or self.exit_code is not None or self._takers != mine, gather
+                )
             if self._takers != mine or not wanted():
                 return [], None
             # One piece of each stream: the order between the two means nothing, and every piece costs an element.

@@ -75,6 +75,10 @@ class _Shell:
         """Operations that are under way."""
 
 
+_GATHER = 0.1
+"""Seconds that an answer with output waits for more of it."""
+
+
 class Shells:
     """All shells; ``start`` starts their commands, in ``home`` unless a shell says another folder."""
 
@@ -214,7 +218,7 @@ class Shells:
         try:
             # Base64 makes four characters of three bytes, and an encrypted answer is somewhat longer still.
             limit = (request.envelope - _ENVELOPE) // 4 * 3 - 1024
-            pieces, code = process.take(request.timeout, limit, client.connected)
+            pieces, code = process.take(request.timeout, limit, client.connected, _GATHER)
         finally:
             shell.busy -= 1
             shell.used = time.monotonic()
