@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MARK_SIZE = 16, MARK_PIECE = 32768, GATHER_MS = 20 };
+enum { MARK_SIZE = 16, MARK_PIECE = 32768, GATHER_BELOW = 1024, GATHER_MS = 20 };
 
 struct mark {
 	HANDLE to;     // the pipe's end for writing, which the program has, too
@@ -77,7 +77,7 @@ static void read_marked(struct mark *mark, HANDLE from, give_output *give, void 
 		}
 		memmove(data, data + at, held);
 		// Many programs write line by line, and to hand each on costs more than the line.
-		if (got < MARK_PIECE / 2)
+		if (got < GATHER_BELOW)
 			WaitForSingleObject(mark->ended, GATHER_MS);
 	}
 	if (wanted && held)
