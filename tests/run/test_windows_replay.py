@@ -31,7 +31,7 @@ def package(folder: Path, *lines: str, **files: str) -> Path:
     document = extension(
         scripts(
             script(1, "cmd.exe /c echo first>C:\\trace.txt"),
-            script(2, "cmd.exe /c md C:\\made && echo second>>C:\\trace.txt"),
+            script(2, "cmd.exe /c md C:\\made && echo second>>C:\\trace.txt&& echo %VMROLE_CERTIFICATE%"),
             script(3, "cmd.exe /c work.cmd [Param.Word]", ApplicationPayloadId=PAYLOAD),
             script(4, "cmd.exe /c type C:\\trace.txt", AlwaysReboot=True),
             script(5, "cmd.exe /c dir /b /s Deep", ApplicationPayloadId=PAYLOAD),
@@ -82,6 +82,11 @@ def test_a_run_tells_how_to_go_on(failed: Failed) -> None:
     taken = [event for event in events(failed.output) if event["event"] == "checkpoint-taken"]
     assert [event["step"] for event in taken] == ["preinstall-1", "preinstall-2", "preinstall-3"]
     assert all(0 < event["paused"] <= event["seconds"] for event in taken)
+
+
+def test_a_step_is_told_which_certificate_it_has(failed: Failed) -> None:
+    (certificate,) = failed.result["instances"][0]["certificates"]
+    assert steps(failed.result)["preinstall-2"]["stdout"].strip() == certificate["thumbprint"]
 
 
 def test_the_step_with_a_changed_payload(failed: Failed, tmp_path: Path, state_folder: Path) -> None:

@@ -245,7 +245,7 @@ def test_one(vm_role: VmRole, good: bool) -> None:
     entered = subprocess.run(
         [VMROLE, "shell", run], input="cat /root/left\n", capture_output=True, text=True, timeout=HANGS, check=False
     )
-    assert "it was here" in entered.stdout, entered.stderr
+    assert entered.stdout.strip() == "it was here", (entered.stdout, entered.stderr)
     assert vmrole("sweep", "--kept").code == 0
     assert guests(state_folder) == []
 

@@ -17,7 +17,7 @@ from harness.image.catalog import images_folder
 from harness.run.deploy import Deployed
 from harness.run.request import MachineRequest
 from tests import machines
-from tests.conftest import HANGS, VMROLE
+from tests.conftest import HANGS, VMROLE, vmrole
 
 pytestmark = pytest.mark.vm
 
@@ -105,3 +105,10 @@ def test_a_new_password_counts_at_once(machine: Deployed) -> None:
     with pytest.raises(InvalidCredentialsError):
         _session(machine, "ntlm", secure=False).run_cmd("ver")
     assert _session(machine, "ntlm", secure=False, password="Another-Horse-9").run_cmd("exit 3").status_code == 3
+
+
+def test_exec_says_what_to_do_about_a_program_that_is_not_there() -> None:
+    done = vmrole("exec", "--image", "windows-stand-in", "--", "powershell", "-Command", "1")
+    assert (done.code, done.stdout) == (1, "")
+    assert "powershell is not available on the stand-in guest" in done.stderr
+    assert "'vmrole images build windows-stand-in --powershell ZIP' makes an image with" in done.stderr
