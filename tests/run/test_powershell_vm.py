@@ -20,7 +20,7 @@ INSTALL = """\
 param([string] $Secret)
 $made = Install-WindowsFeature -Name RDS-Gateway -IncludeManagementTools
 "made $($made.Success) $Secret"
-Set-Acl C:\\x.txt (Get-Acl C:\\windows) -ErrorAction SilentlyContinue
+if ($Secret -eq 'never') { Set-Acl C:\\x.txt (Get-Acl C:\\windows) }
 """
 
 

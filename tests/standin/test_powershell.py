@@ -228,6 +228,7 @@ exit 3010
         "Get-Disk", "Initialize-Disk", "New-Partition", "Format-Volume", "New-LocalUser",
     ]  # fmt: skip
     assert calls[0]["parameters"] == {"Name": ["Web-Server", "Web-Mgmt-Console"], "IncludeManagementTools": True}
+    assert calls[1]["parameters"]["LocalPort"] == ["80"]
     assert "geheim" not in engine.pretended.read_text()
 
 

@@ -55,7 +55,9 @@ function Get-Proxy([string] $Name, [string] $Path) {
 function Write-Pretended($Invocation, $Bound) {
     $given = [ordered]@{}
     foreach ($pair in $Bound.GetEnumerator()) {
-        $given[$pair.Key] = if ($pair.Key -match 'password') { '__**__' } else { foreach ($value in $pair.Value) { Get-Text $value } }
+        $given[$pair.Key] = if ($pair.Key -match 'password') { '__**__' }
+        elseif ($pair.Value -is [array]) { , @(foreach ($value in $pair.Value) { Get-Text $value }) }
+        else { Get-Text $pair.Value }
     }
     $call = [ordered]@{
         command = $Invocation.MyCommand.Name
