@@ -172,7 +172,7 @@ def _extension(
 
         recipe = catalog.load(image).recipe
         findings.extend(tags(package.document, recipe.tags, image))
-        if recipe.stand_in and "powershell" in recipe.cannot:
+        if recipe.lacks_powershell:
             findings.extend(without_powershell(package.document, image))
 
 

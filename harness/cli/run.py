@@ -149,9 +149,7 @@ def engine_notes(plan: Plan, recipe: Recipe) -> list[str]:
     from harness.package.lint import POWERSHELL_HINT, no_powershell
     from harness.wincmd import is_powershell
 
-    if not recipe.stand_in or "powershell" not in recipe.cannot:
-        return []
-    if not any(is_powershell(step.executable) for step in plan.applicable):
+    if not recipe.lacks_powershell or not any(is_powershell(step.executable) for step in plan.applicable):
         return []
     return [f"{no_powershell(recipe.name)}; {POWERSHELL_HINT.format(image=recipe.name)}"]
 

@@ -55,10 +55,15 @@ def pretended(folder: Path) -> dict[str, Pretended]:
     return {name: entries[entry.like] if entry.like else entry for name, entry in entries.items()}
 
 
+def tables() -> Path:
+    """The folder with the tables of the stand-in."""
+    return images_folder() / "windows-stand-in" / FOLDER
+
+
 @functools.cache
 def can_be_pretended() -> tuple[str, ...]:
     """The commands that --pretend can name, sorted."""
-    return tuple(sorted(pretended(images_folder() / "windows-stand-in" / FOLDER)))
+    return tuple(sorted(pretended(tables())))
 
 
 def write(folder: Path, target: Path) -> None:

@@ -66,6 +66,11 @@ class Recipe(BaseModel):
     masked: tuple[str, ...] = ()
     """'system/UNIT' and 'system-generators/NAME' that are linked to /dev/null below /etc/systemd."""
 
+    @property
+    def lacks_powershell(self) -> bool:
+        """Whether it stands in for Windows without a PowerShell."""
+        return self.stand_in and "powershell" in self.cannot
+
 
 @dataclass(frozen=True, slots=True)
 class Image:

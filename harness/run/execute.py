@@ -206,5 +206,6 @@ def _agreed(first: Done, second: Done) -> Done:
         ended = "it did not end" if code is None else f"exit code {code}"
         finding = f"two answers from the same checkpoint differ: exit code {known}, then {ended}"
         return replace(second, outcome=Outcome.unknown, finding=finding, reboot=False, rerun=False)
-    said = f"this is its second answer: it was run again from the checkpoint before it, as {first.finding}"
-    return replace(second, finding=f"{second.finding}; {said}" if second.finding else said)
+    return second.noting(
+        f"this is its second answer: it was run again from the checkpoint before it, as {first.finding}"
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -48,6 +48,10 @@ class Done:
     reboot: bool = False
     rerun: bool = False
     pretended: tuple[PretendedCall, ...] = ()
+
+    def noting(self, said: str) -> Done:
+        """The same with one more reason."""
+        return replace(self, finding=f"{self.finding}; {said}" if self.finding else said)
 
 
 class Terminal(Protocol):

@@ -15,7 +15,6 @@ import pytest
 
 from harness.deadline import Deadline
 from harness.image import modules
-from harness.image.catalog import images_folder
 from harness.image.windows import compile_program
 from harness.run.windows import pretence as pretending
 from standin.proof import SCRIPT, WANTED, trouble
@@ -26,7 +25,6 @@ from tests.standin.native import compile_tool, in_wine, wine_prefix
 
 _ENGINE = "drive_c/Program Files/PowerShell"
 _SHIM = ("windows/system32/WindowsPowerShell/v1.0/powershell.exe", "windows/system32/pwsh.exe")
-_TABLES = images_folder() / "windows-stand-in" / modules.FOLDER
 _DETACHED = r"""
 #include <windows.h>
 int main(void)
@@ -99,7 +97,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with wine_prefix(prefix) as environment:
         with zipfile.ZipFile(supplied) as archive:
             archive.extractall(prefix / _ENGINE / "7")
-        modules.write(_TABLES, prefix / _ENGINE)
+        modules.write(modules.tables(), prefix / _ENGINE)
         shim = compile_tool("powershell", folder).read_bytes()
         for name in _SHIM:
             target = prefix / "drive_c" / name

@@ -34,9 +34,9 @@ _FEATURES = "^metadata_csum,^64bit,^resize_inode,uninit_bg"
 _EXTENDED = "lazy_itable_init=1,lazy_journal_init=1,assume_storage_prezeroed=1,discard"
 _NOT_INSTALLED = ("/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/doc/*")
 # Its own initramfs: long to make, and nothing boots it.
+_NOT_RUN = ("/etc/kernel/postinst.d/initramfs-tools",)
 _TOLD = b"vmrole-error: "
 """Begins what a hook says for the user, before it fails."""
-_NOT_RUN = ("/etc/kernel/postinst.d/initramfs-tools",)
 _INSTALLED = ("/usr/share/doc/*/copyright", "/usr/share/locale/locale.alias")
 
 

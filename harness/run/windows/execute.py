@@ -179,8 +179,7 @@ class WindowsExecutor:
             return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), _RESTARTED)
         judged = self._judge(step, done, stderr, ending)
         if wrong:
-            said = f"on Wine, silently: {'; '.join(wrong)}"
-            judged = replace(judged, finding=f"{judged.finding}; {said}" if judged.finding else said)
+            judged = judged.noting(f"on Wine, silently: {'; '.join(wrong)}")
         calls = self.calls.new(guest, deadline=deadline) if self.calls else ()
         return _pretending(judged, calls) if calls else judged
 
@@ -302,8 +301,7 @@ class WindowsExecutor:
 def _pretending(done: Done, calls: Sequence[PretendedCall]) -> Done:
     named = list(dict.fromkeys(str(call) for call in calls))
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-    said = f"pretended: {', '.join(named[:_NAMED])}{more}"
-    return replace(done, finding=f"{done.finding}; {said}" if done.finding else said, pretended=tuple(calls))
+    return replace(done.noting(f"pretended: {', '.join(named[:_NAMED])}{more}"), pretended=tuple(calls))
 
 
 def _engines_fault(code: int | None, err: str) -> str | None:

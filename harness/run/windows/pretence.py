@@ -19,7 +19,6 @@ from harness.errors import GuestError, GuestLostError, UsageError
 from harness.guest.protocol import Guest
 from harness.guest.wintext import decode
 from harness.image import modules
-from harness.image.catalog import images_folder
 from harness.quoting import quoted
 from harness.run.request import Pretence
 from harness.run.result import PretendedCall
@@ -113,7 +112,7 @@ def _own_files(folders: Mapping[str, Path], own: Mapping[str, str]) -> Iterator[
     for name, module in own.items():
         answer = f"Set-Item 'function:script:{name}' (Get-Proxy '{name}' '{_OWN}\\{module}\\{module}.psm1')\n"
         yield f"{_OWN}\\answers\\{name}.ps1", answer.encode()
-    lacked = modules.missing(images_folder() / "windows-stand-in" / modules.FOLDER)
+    lacked = modules.missing(modules.tables())
     theirs = {name.lower() for names in lacked.values() for name in names}
     more: dict[str, list[str]] = {}
     for name, module in own.items():
@@ -131,7 +130,7 @@ class Calls:
         self._seen = 0
 
     def new(self, guest: Guest, *, deadline: Deadline) -> tuple[PretendedCall, ...]:
-        """Those since the last time. None where the guest does not tell: a step is not judged by its log."""
+        """Those since the last time; none where the guest does not tell: a step is not judged by its log."""
         try:
             text = decode(guest.get(CALLS, deadline=deadline, limit=_MOST_LOG))
         except GuestLostError:

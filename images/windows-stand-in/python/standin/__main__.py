@@ -18,6 +18,8 @@ from standin.setup import SetupError, specialize
 
 _SERVICE_SECONDS = 30.0
 """How long the service of the components may take to run: Windows' services start beside everything else."""
+_TOLD = 1 << 20
+"""Bytes of what a command says that are looked at."""
 _READ_BACK = "C:\\Program Files\\VMRole\\vmrole-guest.exe read-back"
 
 
@@ -94,12 +96,7 @@ class Partner:
 
     def _told(self, command: str, limit: float) -> bytes:
         """What a command said until it ended, or until ``limit``."""
-        process = self.runner.run(command, places.SYSTEM)
-        said, code = b"", None
-        while code is None and time.monotonic() < limit:
-            pieces, code = process.take(1.0, 65536)
-            said += b"".join(data for _, data in pieces)
-        process.close()
+        said, _code = self.runner.run(command, places.SYSTEM).finish(limit - time.monotonic(), _TOLD)
         return said.replace(b"\r", b"")
 
 

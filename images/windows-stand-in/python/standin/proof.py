@@ -8,7 +8,6 @@ longer scripts only. The script does what such an engine cannot.
 from __future__ import annotations
 
 import sys
-import time
 
 from standin.places import ENVIRONMENT, PROGRAMS, WINE
 from standin.runner import Runner
@@ -47,11 +46,7 @@ def main() -> int:
     runner = Runner([WINE, str(PROGRAMS / "runner.exe")], ENVIRONMENT | {"WINEDEBUG": "-all"})
     try:
         line = f'powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass -Command "{SCRIPT}"'
-        process = runner.run(line, "C:\\")
-        said, code, limit = b"", None, time.monotonic() + _SECONDS
-        while code is None and time.monotonic() < limit:
-            pieces, code = process.take(1.0, 65536)
-            said = b"".join([said, *(data for _, data in pieces)])[-_SAID:]
+        said, code = runner.run(line, "C:\\").finish(_SECONDS, _SAID)
     finally:
         runner.stop()
     reason = trouble(code, said.decode("cp437", "replace"))

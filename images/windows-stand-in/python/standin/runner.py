@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -187,6 +188,16 @@ class Process:
                 taken.setdefault(stream, bytearray()).extend(data)
             self._changed.notify_all()
             return [(stream, bytes(data)) for stream, data in taken.items()], None if self._kept else self.exit_code
+
+    def finish(self, seconds: float, most: int) -> tuple[bytes, int | None]:
+        """The last ``most`` bytes of both streams and the exit code, None for a command that does not end within so
+        many seconds. It is closed then."""
+        said, code, limit = b"", None, time.monotonic() + seconds
+        while code is None and time.monotonic() < limit:
+            pieces, code = self.take(1.0, 65536)
+            said = b"".join([said, *(data for _, data in pieces)])[-most:]
+        self.close()
+        return said, code
 
     def put_back(self, pieces: Sequence[tuple[str, bytes]]) -> None:
         """What was taken did not arrive: the next one gets it."""

@@ -8,7 +8,6 @@ import binascii
 import contextlib
 import os
 import shutil
-import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -215,11 +214,7 @@ def _execute(runner: Runner, line: str) -> None:
         process = runner.run(line, places.SYSTEM)
     except (StartError, OSError) as error:
         raise SetupError(f"the answer file's command {name} cannot be started: {error}") from None
-    said, code, limit = b"", None, time.monotonic() + _COMMAND_SECONDS
-    while code is None and time.monotonic() < limit:
-        pieces, code = process.take(1.0, 65536)
-        said = b"".join([said, *(data for _, data in pieces)])[-_SAID:]
-    process.close()
+    said, code = process.finish(_COMMAND_SECONDS, _SAID)
     if code is None:
         raise SetupError(f"the answer file's command {name} does not end")
     if code not in _SUCCESS:
