@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.package.definition import Definition
     from harness.package.findings import Finding, Findings
     from harness.package.jsontree import Document
+    from harness.package.powershell.engine import Parser
     from harness.package.reader import Package
 
 _WIDTH = 100  # characters of a line that are shown
@@ -70,26 +71,29 @@ def examine(
         document = _view(path)
         findings.extend(document.findings)
         return findings, {document.file: document}, Masker(secrets)
-    try:
-        read = read_any(path)
-    except PackageError:
-        other = _configuration(path) if path.suffix.lower() == ".json" and extension is None and image is None else None
-        if other is None:
-            raise
-        findings.extend(other)
-        return findings, documents, Masker(secrets)
-    if isinstance(read, Definition):
-        _definition(read, extension, findings, documents, secrets)
-        if extension is not None:
-            from harness.package.reader import read_package
+    with _Engine(extension or path) as engine:
+        try:
+            read = read_any(path)
+        except PackageError:
+            alone = path.suffix.lower() == ".json" and extension is None and image is None
+            other = _configuration(path) if alone else None
+            if other is None:
+                raise
+            findings.extend(other)
+            return findings, documents, Masker(secrets)
+        if isinstance(read, Definition):
+            _definition(read, extension, findings, documents, secrets)
+            if extension is not None:
+                from harness.package.reader import read_package
 
-            _extension(read_package(extension), image, findings, documents, secrets)
-        elif image is not None:
-            raise UsageError("--image is for extensions: definitions have no requirements", hint="add --extension PATH")
-    elif extension is not None:
-        raise UsageError(f"--extension is for definitions, and {path} is an extension")
-    else:
-        _extension(read, image, findings, documents, secrets)
+                _extension(read_package(extension), image, findings, documents, secrets, engine)
+            elif image is not None:
+                hint = "add --extension PATH"
+                raise UsageError("--image is for extensions: definitions have no requirements", hint=hint)
+        elif extension is not None:
+            raise UsageError(f"--extension is for definitions, and {path} is an extension")
+        else:
+            _extension(read, image, findings, documents, secrets, engine)
     return Findings(map(_named, findings)), documents, Masker(secrets)
 
 
@@ -146,8 +150,61 @@ def _service(path: Path, findings: Findings, documents: dict[str, Document]) -> 
     documents.update({name: Document(text, name) for name in {finding.file for finding in findings}})
 
 
+class _Engine:
+    """The real parser of PowerShell, which starts while the package is read, where it looks as if it had scripts."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.parser: Parser | None = None
+        if path is not None and _may_have_scripts(path):
+            self.get().begin()
+
+    def get(self) -> Parser:
+        from harness.package.powershell.engine import Parser
+
+        self.parser = self.parser or Parser()
+        return self.parser
+
+    def __enter__(self) -> _Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.parser is not None:
+            self.parser.close()
+
+
+def _may_have_scripts(path: Path) -> bool:
+    """Whether a package that is not read yet has scripts of PowerShell, as far as that is seen at once."""
+    try:
+        if path.is_dir():
+            return next(path.rglob("*.[pP][sS]1"), None) is not None
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - (1 << 18)))
+            return b".ps1" in stream.read().lower()  # in the list at the end of an archive
+    except OSError:
+        return False
+
+
+def _powershell(package: Package, engine: _Engine) -> list[Finding]:
+    """Findings about PowerShell; what finds them is imported only where there is some."""
+    text = package.document.text.lower()
+    has = "powershell" in text or "pwsh" in text
+    if not has and not any(entry.path.lower().endswith((".ps1", ".psm1")) for entry in package.payload.files):
+        return []
+    from harness.package.powershell.check import powershell_findings
+
+    findings, left = powershell_findings(package, engine.get())
+    if left:
+        click.echo(f"vmrole: {left}", err=True)
+    return findings
+
+
 def _extension(
-    package: Package, image: str | None, findings: Findings, documents: dict[str, Document], secrets: list[str]
+    package: Package,
+    image: str | None,
+    findings: Findings,
+    documents: dict[str, Document],
+    secrets: list[str],
+    engine: _Engine,
 ) -> None:
     from dataclasses import replace
 
@@ -167,6 +224,8 @@ def _extension(
     for finding in (*lint(package.document, package.payload.files), *command_findings(package)):
         findings.append(replace(finding, sentence=masker.text(finding.sentence), hint=masker.text(finding.hint)))
     findings.extend(script_findings(package, started_files(package)))
+    for finding in _powershell(package, engine):
+        findings.append(replace(finding, sentence=masker.text(finding.sentence), hint=masker.text(finding.hint)))
     if image is not None:
         from harness.image import catalog
 

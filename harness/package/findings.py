@@ -130,6 +130,21 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
         "a script for another interpreter than /bin/sh that a Linux command starts itself, without #! in front",
     ),
     "script-not-executable": ("warning", "a script without executable bit that a Linux command starts itself"),
+    # PowerShell (harness.package.powershell)
+    "script-syntax": ("error", "a script, or a text after -Command or -EncodedCommand, that PowerShell cannot parse"),
+    "script-encoding": (
+        "warning",
+        "a script with other than ASCII whose file does not say its encoding; the engines read it as different texts",
+    ),
+    "script-newer": ("warning", "what Windows PowerShell 5.1 lacks, or takes for something else than is meant"),
+    "script-older": ("info", "what PowerShell 7 lacks, or takes for something else; a warning where it executes it"),
+    "command-file-quotes": ("warning", "single quotes after -File, which the script gets as a part of the value"),
+    "command-value": ("warning", "a value after -Command that PowerShell reads as code, or changes"),
+    "command-argument": ("warning", "what is an argument of the script after -File, and is meant as something else"),
+    "command-boolean": ("warning", "a Boolean after -File, which gives the script a text"),
+    "command-no-path": ("warning", "a file of the payload that a text after -Command starts without .\\"),
+    "command-exit-code": ("warning", "an exit code that a pattern looks for, and that is lost behind -Command"),
+    "command-encoded": ("warning", "an -EncodedCommand that is no UTF-16 in base64"),
     # external payload (harness.package.external)
     "external-missing": ("warning", "a file of the external payload is neither in the package nor where it may be got"),
     "external-unverified": ("warning", "a file of the external payload was loaded, and no hash says what it has to be"),
@@ -181,7 +196,7 @@ class Finding:
     """One finding. ``line`` and ``column`` count from 1, in characters; None where there is no text to point at.
 
     ``file`` is the name inside the package (``x.resext``, ``src/a.sh``), ``pointer`` a JSON pointer (RFC 6901) or "".
-    ``hint`` says what to do, or is "".
+    ``hint`` says what to do, or is "". ``id`` is the name that another program's error has there, or "".
     """
 
     severity: Severity
@@ -192,6 +207,7 @@ class Finding:
     pointer: str = ""
     line: int | None = None
     column: int | None = None
+    id: str = ""
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}:{self.column}"

@@ -270,8 +270,9 @@ def _command(node: Node, document: Document, files: set[str]) -> None:
         _files(node, rest, document, files)
 
 
-def _files(node: Node, rest: Node, document: Document, files: set[str]) -> None:
-    """Files of the payload that a command names as ``.\\x.ps1``: its working directory is the payload's folder."""
+def payload_folders(node: Node, document: Document, files: set[str]) -> Iterator[tuple[str, list[str]]]:
+    """The folder of the payload that a script starts in: its RelativePath, and its parts, folded. Nothing where it
+    starts elsewhere. ``files`` are those of the payload, folded."""
     written = node.get("WorkingDirectory")
     identifier = _text(node.get("ApplicationPayloadId"))
     if identifier is None or (written is not None and written.value):
@@ -285,6 +286,12 @@ def _files(node: Node, rest: Node, document: Document, files: set[str]) -> None:
         folder = [part for part in re.split(r"[\\/]+", folded(path)) if part not in ("", ".")]
         if "/".join(folder) in files:  # a payload that is a file; its neighbours are in its folder
             folder.pop()
+        yield path, folder
+
+
+def _files(node: Node, rest: Node, document: Document, files: set[str]) -> None:
+    """Files of the payload that a command names as ``.\\x.ps1``: its working directory is the payload's folder."""
+    for path, folder in payload_folders(node, document, files):
         told: set[str] = set()
         text = composed(rest.value)
         for match in _RELATIVE_FILE.finditer(text):

@@ -9,7 +9,10 @@ from typing import Final
 from harness.package.jsontree import Document, Node
 from harness.package.substitution import placeholders
 
-_NAMES: Final = r"(?:password|passwd|passphrase|passwort|pwd|secret|apikey|api[_-]?key|accesskey|accountkey|token)"
+_NAMES: Final = (
+    r"(?:password|passwd|passphrase|passwort|pwd|(?<!by)(?<!com)pass|secret|token"
+    r"|(?:api|access|account|secret|private|storage|shared|master|encryption|signing)[_-]?key)"
+)
 #: A literal in quotes or bare. Quotes may be escaped for a shell within a shell.
 _WORD: Final = r"""(?:\\?"([^"\\]+)\\?"|'([^']+)'|([^\s"'&|;<>]+))"""
 _QUOTED: Final = r"""(?:\\?"([^"\\]+)\\?"|'([^']+)')"""
@@ -60,6 +63,8 @@ _NO_PASSWORD: Final = re.compile(
     r"[$%(!{@<\[`]|\$|__|(?:\*+|true|false|yes|no|none|null|prompt|random|\.{3}|x{3,})$|.*(?:\$\(|\$env:|\$\{|%\w+%)",
     re.IGNORECASE,
 )
+PASSWORD: Final = "a password is written in the command line"
+PASSWORD_HINT: Final = "declare a Credential or SecureString parameter"
 #: At most so much of a command is looked at.
 _MOST: Final = 20_000
 
@@ -78,5 +83,4 @@ def has_password(text: str) -> bool:
 def report_passwords(node: Node, document: Document) -> None:
     """The finding about a command that has one."""
     if has_password(node.value):
-        what = "a password is written in the command line"
-        document.report("secret-in-plain-text", what, node, hint="declare a Credential or SecureString parameter")
+        document.report("secret-in-plain-text", PASSWORD, node, hint=PASSWORD_HINT)

@@ -341,7 +341,7 @@ CASES = {
                 )
             )
         ),
-        ("reboot-pattern-braces",),
+        ("command-exit-code", "reboot-pattern-braces"),
     ),
     "a folder of .cr in a folder": Case(
         document(windows(script()), DataPackage={"Version": "1.0.0.0", "Location": "Payload\\src.cr\\"}),
@@ -422,7 +422,7 @@ CASES = {
                 script(order="5", ExitCodeRegex="^[1-9]\\d*$"),
             )
         ),
-        ("reboot-pattern-braces",),
+        ("command-exit-code", "reboot-pattern-braces"),
         steps=tuple(f"preinstall-{order}" for order in range(1, 6)),
     ),
     "programs of all kinds": Case(
