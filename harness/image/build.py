@@ -134,6 +134,7 @@ def image_key(source: Source) -> str:
         *sorted((here / "builders").glob("*.py")),
         here / "initramfs.py",
         here / "kernel.py",
+        here / "work.py",
         here / "windows.py",
     ):
         digest.update(module.read_bytes())
@@ -150,6 +151,7 @@ class _Record(BaseModel):
     components_version: str
     files: dict[str, _FileName]
     packages: tuple[str, ...]
+    work_seconds: float | None = None
     uefi: bool = False
 
     @field_validator("files")
@@ -225,6 +227,7 @@ def _record(parts: Parts, *, name: str, key: str, built: str, version: str) -> d
         "components_version": version,
         "files": files,
         "packages": parts.packages,
+        "work_seconds": parts.work_seconds,
     }
 
 
@@ -276,6 +279,7 @@ def _find(cache: Cache, source: Source, key: str, components: Path, progress: Pr
             components=components,
             built=record.built,
             packages=record.packages,
+            work_seconds=record.work_seconds,
             uefi=record.uefi,
         )
     return None

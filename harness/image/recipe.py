@@ -9,6 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+MOST_SLOWNESS = 24.0
+"""Of what was seen the slowest, .NET in an emulated guest, took 16 to 23 times longer."""
+
 
 class Recipe(BaseModel):
     """images/NAME/recipe.toml, the authored description of a guest image.
@@ -46,6 +49,12 @@ class Recipe(BaseModel):
     """Default number of its processors."""
     patience: int = Field(default=1, ge=1)
     """How many times as long as others its guest may take to become ready."""
+    slowness: float = Field(default=12, ge=1, le=MOST_SLOWNESS)
+    """How many times longer than natively an emulated guest takes, where that was not measured."""
+    work: str = ""
+    """A small mix of what steps are made of, a shell command: the processor times that it takes in the tree when the
+    image is built and in a guest that is to be frozen are compared (harness.image.work). "" for what cannot be measured
+    so."""
     kernel_arguments: str = ""
     first_modules: tuple[str, ...] = ()
     """Kernel modules that the initramfs loads before it mounts the root disk; what they need comes by itself."""
@@ -91,6 +100,8 @@ class Image:
     """UTC ISO 8601."""
     packages: tuple[str, ...] = field(default=())
     """What it contains, 'name=version'."""
+    work_seconds: float | None = None
+    """Processor time of the recipe's work natively; None where it was not measured."""
     uefi: bool = False
     """Whether it starts with UEFI and not with a BIOS."""
     setup: Path | None = None

@@ -130,6 +130,10 @@ class FreezePoint(Protocol):
     def reach(self, machine: Machine, *, deadline: Deadline) -> None:
         """Wait until a machine that was just switched on has come to where it can be frozen, and let go of it."""
 
+    @property
+    def slowness(self) -> float | None:
+        """Of the machine that was reached: how many times longer than natively it takes; None where it is not known."""
+
     def greet(self, machine: Machine, *, deadline: Deadline) -> None:
         """Make the first contact with a fork. Raises GuestError when it does not answer as one."""
 
@@ -192,6 +196,10 @@ class Machine(Protocol):
         Those that cannot be read before ``deadline`` are left out."""
 
     @property
+    def processor_seconds(self) -> float:
+        """Processor time of the host that it has taken since it was started."""
+
+    @property
     def disk_bytes(self) -> int:
         """What the guest has written to its disk takes so many bytes on the host; 0 where that is not known."""
 
@@ -217,7 +225,8 @@ class Hypervisor(Protocol):
         """What will execute guests of ``image``, and why."""
 
     def slowness(self, image: Image) -> float:
-        """How many times longer than natively guests of ``image`` take; 1 where they are not emulated."""
+        """How many times longer than natively guests of ``image`` take, measured where that could be; 1 where they are
+        not emulated."""
 
     def turn(
         self, memory_mb: int, *, deadline: Deadline, waiting: Callable[[str], None]

@@ -44,6 +44,8 @@ class Template:
     cpus: int
     created: float
     """Seconds since 1970."""
+    slowness: float | None = None
+    """How many times longer than natively the guest takes; None where that was not measured."""
 
     @property
     def ram(self) -> Path:
@@ -100,6 +102,11 @@ class TemplateStore:
         folders = list(self.folder.iterdir()) if self.folder.is_dir() else []
         found = [template for folder in folders if (template := _read(folder))]
         return sorted(found, key=lambda template: template.used, reverse=True)
+
+    def slowness(self, image_key: str) -> float | None:
+        """What was measured last of guests of that image; None where nothing was."""
+        mine = [each for each in self.all() if each.image_key == image_key and each.slowness is not None]
+        return max(mine, key=lambda each: each.created).slowness if mine else None
 
     @contextlib.contextmanager
     def locked(self, key: str, deadline: Deadline, waiting: Callable[[], None]) -> Iterator[None]:
@@ -171,6 +178,6 @@ def _read(folder: Path) -> Template | None:
         if not all((folder / name).exists() for name in FILES):
             return None
         fields = {name: record[name] for name in ("key", "image", "image_key", "memory_mb", "cpus", "created")}
-        return Template(folder=folder, **fields)
+        return Template(folder=folder, slowness=record.get("slowness"), **fields)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import GuestError
+from harness.errors import GuestError, HostError
 from harness.guest.channel import ChannelGuest
+from harness.image.recipe import Image
+from harness.image.work import command, slowness
 from harness.machine.protocol import Machine, Medium
 from harness.run.boot import await_stage
 from harness.run.request import DIAGNOSTICS
 
 _GREET_SECONDS = 20.0
 _RENEW_SECONDS = 30.0
+_MEASURE_SECONDS = 30.0
+"""How long measuring may take, which needs some five seconds: a busy host does without it."""
 AGENT = "/usr/lib/vmrole/agent"
 _WARM = (
     # What specialization, read-back, steps and collecting will start: in the page cache once for all forks.
@@ -38,9 +43,11 @@ _SSH = (
 class AgentFreezePoint:
     """harness.machine.protocol.FreezePoint. ``guest`` is the fork that was greeted last."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], image: Image) -> None:
         self._environment = environment
+        self._image = image
         self.guest: ChannelGuest | None = None
+        self.slowness: float | None = None
 
     @property
     def medium(self) -> Medium | None:
@@ -66,6 +73,23 @@ class AgentFreezePoint:
             if started.exit_code != 0:
                 raise GuestError(f"the guest's ssh server does not start: {started.said}")
             guest.run(["sh", "-c", _WARM], deadline=deadline)
+            self.measure(machine, guest, deadline)
+
+    def measure(self, machine: Machine, guest: ChannelGuest, deadline: Deadline) -> None:
+        """Let the guest do the work of its image, which is compared with the same natively (harness.image.work). A
+        guest that does not do it in time, or not at all, is frozen nevertheless."""
+        self.slowness = None
+        if not self._image.work_seconds:
+            return
+        limit = deadline.within(_MEASURE_SECONDS)
+        with contextlib.suppress(GuestError, HostError):
+            for _ in ("what is needed first is there then", "measured"):
+                before = machine.processor_seconds
+                line = command(self._image.recipe)
+                done = guest.run(line, deadline=deadline, timeout=max(1.0, limit.remaining))
+                if done.exit_code != 0:
+                    return
+            self.slowness = slowness(machine.processor_seconds - before, self._image.work_seconds)
 
     def greet(self, machine: Machine, *, deadline: Deadline) -> None:
         """See the protocol."""

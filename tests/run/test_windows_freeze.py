@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 
 import pytest
 
+from harness.image.recipe import Image
 from harness.machine.templates import Template, TemplateStore
 from harness.run import deploy as deploying
 from harness.run.events import Event, EventBus, SpecializationRead
@@ -50,7 +52,7 @@ def test_what_is_not_frozen(before: str, said: str, monkeypatch: pytest.MonkeyPa
     for template in _templates():
         store.discard(template.key)
     monkeypatch.setattr(deploying, "_BOOT_SECONDS", {"kvm": 60.0, "tcg": 900.0})  # this host may be a busy one
-    monkeypatch.setattr(system, "StandInFreezePoint", lambda warm: StandInFreezePoint([before, *warm]))
+    monkeypatch.setattr(system, "StandInFreezePoint", lambda image: StandInFreezePoint(_first(before, image)))
     bus = EventBus()
     bus.subscribe(heard.append)
     with machines.machine(MachineRequest("windows-stand-in", memory_mb=MEMORY_MB), bus) as machine:
@@ -60,6 +62,12 @@ def test_what_is_not_frozen(before: str, said: str, monkeypatch: pytest.MonkeyPa
     (seen,) = (event for event in heard if isinstance(event, SpecializationRead))
     (service,) = (item for item in seen.observations if item.name == "guest-service")
     assert service.ok, service
+
+
+def _first(command: str, image: Image) -> Image:
+    """``image`` with a recipe whose guests do that before they are frozen."""
+    recipe = image.recipe.model_copy(update={"warm": (command, *image.recipe.warm)})
+    return dataclasses.replace(image, recipe=recipe)
 
 
 def _templates() -> list[Template]:

@@ -28,6 +28,8 @@ class Parts:
     initrd: Path | None
     packages: tuple[str, ...]
     """'name=version', sorted."""
+    work_seconds: float | None = None
+    """Processor time of the recipe's work natively (harness.image.work); None where it could not be measured."""
 
 
 class Build(Protocol):

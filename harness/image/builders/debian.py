@@ -23,6 +23,7 @@ from harness.image.catalog import Source
 from harness.image.components import PROGRAM
 from harness.image.kernel import elf_of
 from harness.image.recipe import components_in
+from harness.image.work import native_seconds
 from harness.process import run
 
 MIRROR = "VMROLE_DEBIAN_MIRROR"
@@ -63,7 +64,10 @@ def build(
         initrd.write_bytes(initramfs.pack(components / PROGRAM, first, second))
         progress("writing the disk")
         _make_disk(tree, disk, source.recipe.disk_mb, deadline)
-        return Parts(disk, kernel, initrd, _packages(tree))
+        packages = _packages(tree)
+        progress("measuring its work natively")
+        seconds = native_seconds(source.recipe, tree, deadline=deadline)
+        return Parts(disk, kernel, initrd, packages, seconds)
 
 
 @contextlib.contextmanager

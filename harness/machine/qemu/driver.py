@@ -22,9 +22,7 @@ from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
 from harness.machine.qemu.storage import LocalFiles, Volumes, storage_for
 from harness.machine.qemu.tunnel import is_this_host
 from harness.machine.slots import slot
-
-SLOWNESS = 12.0
-"""Emulated guests were measured to be 3 to 12 times slower."""
+from harness.machine.templates import TemplateStore
 
 
 class LibvirtHypervisor:
@@ -72,8 +70,10 @@ class LibvirtHypervisor:
             return self._accelerators[kernel]
 
     def slowness(self, image: Image) -> float:
-        """See the protocol."""
-        return 1.0 if self.accelerator(image).kind == "kvm" else SLOWNESS
+        """See the protocol: measured when a template was made (harness.image.work), else what the recipe says."""
+        if self.accelerator(image).kind == "kvm":
+            return 1.0
+        return TemplateStore.of_user().slowness(image.key) or image.recipe.slowness
 
     def turn(
         self, memory_mb: int, *, deadline: Deadline, waiting: Callable[[str], None]

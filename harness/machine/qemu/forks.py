@@ -149,6 +149,7 @@ class Forks:
                     "image_key": image.key,
                     "memory_mb": spec.memory_mb,
                     "cpus": spec.cpus,
+                    "slowness": freeze.slowness,
                 }
                 return self._store.put(work, key, facts)
             finally:

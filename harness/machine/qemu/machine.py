@@ -293,6 +293,14 @@ class LibvirtMachine:
             yield from offline.read_files(Path(self._files.disk), paths, limit=limit, deadline=deadline)
 
     @property
+    def processor_seconds(self) -> float:
+        """See the protocol."""
+        if self._domain is None:
+            raise GuestLostError("the machine is not running any more")
+        with self._mapped("tell how busy the machine is"):
+            return float(self._domain.info()[4]) / 1e9
+
+    @property
     def disk_bytes(self) -> int:
         """See the protocol."""
         if not self._connection.embed or self._files is None:

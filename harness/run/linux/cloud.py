@@ -134,8 +134,7 @@ class CloudFreezePoint(AgentFreezePoint):
     """harness.machine.protocol.FreezePoint: cloud-init has ended, and our agent waits."""
 
     def __init__(self, image: Image, nic: Nic) -> None:
-        super().__init__({**ENVIRONMENT, "LANG": LOCALE})
-        self._image = image
+        super().__init__({**ENVIRONMENT, "LANG": LOCALE}, image)
         self._nic = nic
 
     @property

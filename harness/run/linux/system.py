@@ -41,7 +41,7 @@ class LinuxSystem:
         return LinuxIdentity.new(request, image, token, nic, payload=payload, await_ssh=not has_channel)
 
     def freeze_point(self, image: Image, nic: Nic) -> Greeting:
-        return AgentFreezePoint({**ENVIRONMENT, "LANG": LOCALE})
+        return AgentFreezePoint({**ENVIRONMENT, "LANG": LOCALE}, image)
 
     def executor(self, recipe: Recipe) -> LinuxExecutor:
         return LinuxExecutor()

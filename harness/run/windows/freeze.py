@@ -3,30 +3,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from harness.deadline import Deadline
 from harness.errors import GuestError
 from harness.guest.channel import ChannelGuest
 from harness.guest.command import ENVIRONMENT
+from harness.image.recipe import Image
 from harness.machine.protocol import Machine
 from harness.run.boot import await_stage
 from harness.run.freeze import AgentFreezePoint
 
 
 class StandInFreezePoint(AgentFreezePoint):
-    """harness.machine.protocol.FreezePoint. ``warm`` are the recipe's commands for a guest that is to be frozen."""
+    """harness.machine.protocol.FreezePoint: the recipe has the commands for a guest that is to be frozen."""
 
-    def __init__(self, warm: Sequence[str]) -> None:
-        super().__init__(ENVIRONMENT)
-        self._commands = tuple(warm)
+    def __init__(self, image: Image) -> None:
+        super().__init__(ENVIRONMENT, image)
 
     def reach(self, machine: Machine, *, deadline: Deadline) -> None:
         """See the protocol."""
         await_stage(machine, lambda stage, _more: stage == "awaiting-instance", deadline)
         with ChannelGuest(machine.channel(), environment=self._environment) as guest:
             guest.state(deadline=deadline)
-            for command in self._commands:
+            for command in self._image.recipe.warm:
                 done = guest.run(["sh", "-c", command], deadline=deadline)
                 if done.exit_code != 0:
                     raise GuestError(f"the guest is not as its forks need it: {done.said}")
+            self.measure(machine, guest, deadline)

@@ -40,7 +40,7 @@ class WindowsSystem:
         return WindowsIdentity.new(request, image, token, nic, payload=payload)
 
     def freeze_point(self, image: Image, nic: Nic) -> StandInFreezePoint:
-        return StandInFreezePoint(image.recipe.warm)
+        return StandInFreezePoint(image)
 
     def executor(self, recipe: Recipe) -> WindowsExecutor:
         return WindowsExecutor.of(recipe)
