@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 MOST_SLOWNESS = 24.0
-"""Of what was seen the slowest, .NET in an emulated guest, took 16 to 23 times longer."""
+"""A bound: what only starts programs is slower still, and a step that hangs has to be stopped some time."""
 
 
 class Recipe(BaseModel):
