@@ -9,6 +9,7 @@ VmRoleError
 ├── GuestError             the machine misbehaves: panic, full disk, broken boot     exit 3
 │   ├── GuestNotReadyError it never reached its ready marker
 │   └── GuestLostError     it was ready and does not answer any more
+│       └── GuestGoingError it restarts, and what it was to do has not begun
 ├── HostError              this computer: a tool, right, port, disk or memory        exit 3
 │   └── CommandError       a process on the host failed
 └── HarnessError           our own fault                                             exit 3
@@ -95,6 +96,10 @@ class GuestNotReadyError(GuestError):
 
 class GuestLostError(GuestError):
     """A guest that was ready stopped answering."""
+
+
+class GuestGoingError(GuestLostError):
+    """A guest that is about to restart did not begin what it was asked for."""
 
 
 class HostError(VmRoleError):

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostError, UsageError
+from harness.errors import GuestError, GuestGoingError, GuestLostError, GuestNotReadyError, HostError, UsageError
 from harness.guest.command import ENVIRONMENT, describe
 from harness.guest.frames import MOST, AgentState, Channel, Frame, Link
-from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted
+from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted, RestartToCome
 from harness.guest.wintext import beginning
 from harness.quoting import quoted
 
@@ -27,8 +27,13 @@ _LONGEST = 1 << 20
 _LONGEST_WORD = 128 * 1024 - 1
 """MAX_ARG_STRLEN of Linux."""
 _WINDOW = 64 * 1024
+_AGENT_SECONDS = 10.0
+"""An agent that was stopped alone is there again in this time."""
 _GRACE = 15.0
 """Seconds that the agent may take to tell of the end of a command that it has killed."""
+
+_GOING = 108
+"""ESHUTDOWN of Linux: the agent starts nothing more."""
 
 File = tuple[str, int, bytes | Path | None]
 """Name below the instance data, mode, content; no content is a folder, whose name then ends with "/"."""
@@ -111,6 +116,8 @@ class ChannelGuest:
         signal N. Raises GuestError when there is no folder ``cwd``, UsageError for what no command line can carry."""
         frames = _description(argv, self._environment | dict(env or {}), cwd, timeout)
         what = f"run {describe(argv)}"
+        if self._link.stopping:
+            raise GuestGoingError(f"the guest restarts; it was to {what}")
         command = _Command(max_output)
         began, boot = time.monotonic(), self._link.last_boot
         number = self._link.add(command.hear)
@@ -181,6 +188,29 @@ class ChannelGuest:
             asked = self.run(["systemctl", "reboot"], deadline=deadline.within(30.0))
             if asked.exit_code not in (0, 128 + 9, 128 + 15):
                 raise GuestError(f"the guest refuses to reboot: {asked.said}")
+        return self._come_back(before, restarted, deadline)
+
+    def restarting(self, *, deadline: Deadline) -> bool:
+        """See protocol.Guest: the agent says so unasked."""
+        return self._link.stopping
+
+    def restart_to_come(self, *, deadline: Deadline) -> RestartToCome:
+        """See protocol.Guest."""
+        before = self.last_boot
+        restarted = self._restarted(before) if self._restarted else None
+
+        def follow(deadline: Deadline) -> str:
+            if self._link.stopping:
+                with contextlib.suppress(GuestNotReadyError):
+                    limit = deadline.within(_AGENT_SECONDS)
+                    state = self._link.state(deadline=limit, until=lambda state: state.stage == "ready")
+                    if state.boot_id == before:
+                        return before  # the agent alone was started again
+            return self._come_back(before, restarted, deadline)
+
+        return follow
+
+    def _come_back(self, before: str, restarted: RestartToCome | None, deadline: Deadline) -> str:
         try:
             if restarted:
                 restarted(deadline)
@@ -236,6 +266,8 @@ class _Command:
         assert self.ending is not None
         code, _signal, errno, late = self.ending
         out, err = (beginning(bytes(stream), self._most) for stream in self._streams.values())
+        if errno == _GOING:
+            raise GuestGoingError(f"the guest restarts; it was to {what}")
         if errno < 0:
             raise GuestError(f"the guest has no folder {cwd}, in which it was to {what}")
         if errno > 0:

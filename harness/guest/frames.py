@@ -27,6 +27,7 @@ MOST = 32 * 1024 - 16
 
 _HEAD = struct.Struct("<4sIII")
 _ASK_EVERY = 0.5
+_STOPPING = "stopping"
 
 
 class Frame(IntEnum):
@@ -59,7 +60,7 @@ class Channel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
-    """What the agent says of itself: ``stage`` is awaiting-instance, specializing or ready."""
+    """What the agent says of itself: ``stage`` is awaiting-instance, specializing, ready or stopping."""
 
     nonce: str
     stage: str
@@ -94,6 +95,11 @@ class Link:
     @property
     def last_boot(self) -> str:
         return self._state.boot_id if self._state else ""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the agent said that it is being stopped, and no other has begun since."""
+        return self._state is not None and self._state.stage == _STOPPING
 
     @property
     def why_closed(self) -> str:
@@ -214,8 +220,9 @@ class Link:
         state = AgentState(*words[:5])
         with self._changed:
             before, self._state, self._heard = self._state, state, time.monotonic()
-            # An agent says unasked that it has begun.
-            another = before is not None and (before.boot_id != state.boot_id or state.nonce == "-")
+            # An agent says unasked that it has begun, or that it is being stopped: its commands may still end then.
+            begun = state.nonce == "-" and state.stage != _STOPPING
+            another = before is not None and (before.boot_id != state.boot_id or begun)
             listeners = list(self._listeners.values()) if another else []
             if another:
                 self._listeners.clear()

@@ -13,6 +13,8 @@ from harness.guest.wintext import decode
 
 MAX_OUTPUT = 16 * 1024 * 1024
 """Bytes kept of each stream of a guest command unless the caller says otherwise; guests are untrusted."""
+RestartToCome = Callable[[Deadline], str]
+"""Waits until the guest has restarted by itself, reaches it again and returns the new boot id."""
 Restarted = Callable[[str], Callable[[Deadline], str]]
 """Called with the boot id before the guest is asked to restart. What it returns waits until the guest announces that it
 is ready in another boot, and returns that one's id, or raises GuestError with why it is not."""
@@ -92,6 +94,13 @@ class Guest(Protocol):
 
     def reboot(self, *, deadline: Deadline) -> str:
         """Reboot, wait until the ready marker of the *new* boot is there, return the new boot id."""
+
+    def restarting(self, *, deadline: Deadline) -> bool:
+        """Whether the guest says that it is about to restart, or is gone in this moment."""
+
+    def restart_to_come(self, *, deadline: Deadline) -> RestartToCome:
+        """Called before what may let the guest restart: what it returns follows that restart. It raises
+        GuestNotReadyError when there is none before its deadline."""
 
     @property
     def last_boot(self) -> str:

@@ -19,7 +19,7 @@ from harness.errors import GuestError, GuestLostError, GuestNotReadyError
 from harness.guest import files, terminal
 from harness.guest.command import ENVIRONMENT, NO_FOLDER, TIMED_OUT, command_line, describe
 from harness.guest.connection import Access, connect, lost_when_broken
-from harness.guest.protocol import MAX_OUTPUT, GuestResult
+from harness.guest.protocol import MAX_OUTPUT, GuestResult, RestartToCome
 from harness.guest.wintext import beginning
 
 READY_PATH = "/run/vmrole/ready"
@@ -165,12 +165,29 @@ class SshGuest:
 
     def reboot(self, *, deadline: Deadline) -> str:
         """See protocol.Guest: another boot id, and the ready marker of that boot, or GuestNotReadyError."""
-        before = self.boot_id(deadline=deadline)
+        self.boot_id(deadline=deadline)
+        coming = self.restart_to_come(deadline=deadline)
         # The answer may be lost with the connection.
         with contextlib.suppress(GuestLostError):
             asked = self.run(["systemctl", "reboot"], deadline=deadline.within(30.0))
             if asked.exit_code not in (0, _KILLED):
                 raise GuestError(f"the guest refuses to reboot: {asked.said}")
+        return coming(deadline)
+
+    def restarting(self, *, deadline: Deadline) -> bool:
+        """See protocol.Guest: its service manager is asked."""
+        try:
+            told = self.run(["systemctl", "is-system-running"], deadline=deadline, max_output=1024)
+        except GuestLostError:
+            return True
+        return told.stdout.strip() == b"stopping"
+
+    def restart_to_come(self, *, deadline: Deadline) -> RestartToCome:
+        """See protocol.Guest."""
+        before = self._last_boot or self.boot_id(deadline=deadline)
+        return lambda deadline: self._come_back(before, deadline)
+
+    def _come_back(self, before: str, deadline: Deadline) -> str:
         self._await_end(deadline)
         seen = "it did not answer"
         while True:
@@ -179,6 +196,7 @@ class SshGuest:
                 self.reconnect(deadline=deadline)
                 now, marker = self._boot(deadline)
                 if now != before and marker == now:
+                    self._last_boot = now
                     return now
                 seen = "it is still in its old boot" if now == before else "its ready marker was not there"
             except (GuestLostError, GuestNotReadyError):

@@ -14,7 +14,7 @@ from types import TracebackType
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, HostError, UsageError
 from harness.guest.command import describe
-from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted
+from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted, RestartToCome
 from harness.guest.terminal import NO_CODE
 from harness.guest.winrm_client import Access, Client, ShellFullError, ShellGoneError, check_environment
 from harness.guest.wintext import GUEST, HELPER, decode
@@ -91,11 +91,12 @@ class WinRmGuest:
         """See protocol.Guest: the guest answers again, and its ready marker is there."""
         if self._client.closed:
             raise GuestNotReadyError("the connection to the guest was closed", awaited="nothing any more")
-        seen = "its ready marker was not there"
+        seen, asked = "its ready marker was not there", False
         while True:
             late = deadline.expired
-            self._shell = self._client.await_answer(deadline=deadline)
-            self._lost = False
+            # A shell that answers is asked again: there are not many of them.
+            if self._lost or not asked:
+                self._shell, self._lost, asked = self._client.await_answer(deadline=deadline), False, True
             try:
                 self.boot_id(deadline=deadline)
                 return
@@ -295,13 +296,29 @@ class WinRmGuest:
 
     def reboot(self, *, deadline: Deadline) -> str:
         """See protocol.Guest: another boot id, and the ready marker of that boot, or GuestNotReadyError."""
-        before = self._boot_now(deadline)
-        restarted = self._restarted(before) if self._restarted else None
+        self._boot_now(deadline)
+        coming = self.restart_to_come(deadline=deadline)
         # The answer may be lost with the boot.
         with contextlib.suppress(GuestLostError):
             asked = self.run(["shutdown.exe", "/r", "/t", "0", "/f"], deadline=deadline.within(30.0))
             if asked.exit_code not in (0, 1115, 1190):  # it is already under way
                 raise GuestError(f"the guest refuses to restart: {asked.said}")
+        return coming(deadline)
+
+    def restarting(self, *, deadline: Deadline) -> bool:
+        """See protocol.Guest: the integration components are asked."""
+        try:
+            return self.run([HELPER, "restarting"], deadline=deadline, max_output=1024).exit_code == 0
+        except GuestLostError:
+            return True
+
+    def restart_to_come(self, *, deadline: Deadline) -> RestartToCome:
+        """See protocol.Guest."""
+        before = self._boot_id
+        restarted = self._restarted(before) if self._restarted else None
+        return lambda deadline: self._come_back(before, restarted, deadline)
+
+    def _come_back(self, before: str, restarted: RestartToCome | None, deadline: Deadline) -> str:
         self._shell = None
         try:
             if restarted:

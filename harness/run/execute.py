@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, GuestLostError, VmRoleError
-from harness.guest.protocol import Guest
+from harness.errors import GuestError, GuestGoingError, GuestLostError, VmRoleError
+from harness.guest.protocol import Guest, RestartToCome
 from harness.masking import Masker
 from harness.plan import Plan, Step
 from harness.quoting import SENTENCE, quoted
@@ -27,6 +28,8 @@ _REBOOT_SECONDS = 300.0
 _FINDING = 3 * SENTENCE
 """Characters of a finding: our reasons, with patterns of the author, and the first line that the step wrote."""
 
+
+_RESTARTS = "it let the guest restart as it ended, which was waited for"
 
 Again = Callable[[Step, Guest], Guest | None]
 """Gives the guest as it was before a step whose answer was lost; None where that cannot be."""
@@ -97,6 +100,8 @@ class _Execution:
     masker: Masker
     again: Again
     slowness: float
+    coming: RestartToCome | None = None
+    """Follows a restart that nobody of the run asked for."""
     current: Step | None = None
     unexecuted: bool = False
     """Whether a step before could not be executed here."""
@@ -132,9 +137,11 @@ class _Execution:
             self.unexecuted = self.unexecuted or done.outcome is Outcome.not_executable
             if done.outcome is Outcome.unknown:
                 raise GuestError(f"what became of step {step.id} is not known: {done.finding}")
-            if done.reboot:
-                with self.bus.phase("reboot", awaits="the guest to come back", limit=_REBOOT_SECONDS):
-                    self.guest.reboot(deadline=self.deadline.within(_REBOOT_SECONDS))
+            if done.restarting:
+                self._follow_restart()
+            elif done.reboot:
+                with self._restart() as deadline:
+                    self.guest.reboot(deadline=deadline)
             if not done.rerun:
                 break
         return done.outcome
@@ -159,9 +166,27 @@ class _Execution:
         limit = limit_of(step, self.slowness)
         limited = replace(step, timeout=limit.used if limit else None)
         try:
-            return within(self.executor.run(limited, self.guest, deadline=self.deadline), limit), None
+            self.coming = self.guest.restart_to_come(deadline=self.deadline)
+            try:
+                done = self.executor.run(limited, self.guest, deadline=self.deadline)
+            except GuestGoingError:
+                self._follow_restart()
+                self.bus.notice("warning", f"the guest restarted before step {step.id} began, which was run after that")
+                self.coming = self.guest.restart_to_come(deadline=self.deadline)
+                done = self.executor.run(limited, self.guest, deadline=self.deadline)
         except GuestLostError as error:
             return Done(Outcome.unknown, finding=error.message), error
+        return _with_its_restart(within(done, limit)), None
+
+    def _follow_restart(self) -> None:
+        assert self.coming
+        with self._restart() as limit:
+            self.coming(limit)
+
+    @contextlib.contextmanager
+    def _restart(self) -> Iterator[Deadline]:
+        with self.bus.phase("reboot", awaits="the guest to come back", limit=_REBOOT_SECONDS):
+            yield self.deadline.within(_REBOOT_SECONDS)
 
     def _tell(self, step: Step, done: Done, started: datetime | None = None, *, after_unexecuted: bool) -> None:
         self.current = None
@@ -193,6 +218,14 @@ class _Execution:
             return [masked(part) for part in value] if isinstance(value, list) else value
 
         return replace(call, parameters={name: masked(value) for name, value in call.parameters.items()})
+
+
+def _with_its_restart(done: Done) -> Done:
+    """``done`` with what it says of a restart that it began and that nobody of the run asked for."""
+    if not done.restarting or done.reboot:
+        return done
+    outcome = Outcome.warned if done.outcome is Outcome.succeeded else done.outcome
+    return replace(done, outcome=outcome, finding=f"{done.finding}; {_RESTARTS}" if done.finding else _RESTARTS)
 
 
 def _agreed(first: Done, second: Done) -> Done:

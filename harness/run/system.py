@@ -40,13 +40,15 @@ class Specialization:
 @dataclass(frozen=True, slots=True)
 class Done:
     """What became of one execution of a step, and why. ``reboot`` whether the guest has to restart before anything
-    else, ``rerun`` whether the step is executed again after that. A step that was not started has no ``result``."""
+    else, ``rerun`` whether the step is executed again after that, ``restarting`` whether it does so anyway, as it was
+    asked to from inside. A step that was not started has no ``result``."""
 
     outcome: Outcome
     result: GuestResult | None = None
     finding: str | None = None
     reboot: bool = False
     rerun: bool = False
+    restarting: bool = False
     pretended: tuple[PretendedCall, ...] = ()
 
     def noting(self, said: str) -> Done:

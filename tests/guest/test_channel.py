@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,19 @@ from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError, GuestNotReadyError, UsageError
 from harness.guest.channel import ChannelGuest
 from harness.guest.protocol import Guest
+from harness.masking import Masker
+from harness.package import read_package
+from harness.package.parameters import read_parameters
+from harness.plan import make_plan
 from harness.run.deploy import Deployed
+from harness.run.events import EventBus, StepFinished
+from harness.run.execute import execute
+from harness.run.linux.execute import LinuxExecutor
 from harness.run.request import MachineRequest
+from harness.run.result import StepResult
 from tests import machines
 from tests.conftest import HANGS, linux
+from tests.run.test_windows_execute import extension
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +149,47 @@ def test_it_comes_back_from_a_reboot(guest: Guest) -> None:
     assert after != before
     assert guest.get("/root/stays", deadline=_within()) == b"stays"
     assert guest.run(["mountpoint", "-q", "/resources/DiagnosticStore"], deadline=_within()).exit_code == 0
+
+
+def test_steps_that_let_the_guest_restart(machine: Deployed, guest: Guest, tmp_path: Path) -> None:
+    """The restart is followed, and the next step runs after it, in whichever boot it was to begin."""
+    tells = "/bin/cat /proc/sys/kernel/random/boot_id"
+    before = guest.boot_id(deadline=_within())
+    first, second, third, fourth = run_once(
+        machine, tmp_path, "/bin/sh -c 'systemctl reboot & exit 0'", tells, "/sbin/shutdown -r now", tells
+    )
+    said = "it let the guest restart as it ended"
+    assert [(step.outcome, step.exit_code) for step in (third, fourth)] == [("warned", 0), ("succeeded", 0)]
+    assert said in (third.finding or "") and not fourth.finding
+    # What the first one started may become known with its end, before the second begins or with the end of that.
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert [said in (step.finding or "") for step in (first, second)].count(True) <= 1
+    assert fourth.stdout.strip() == guest.last_boot not in (before, second.stdout.strip())
+
+
+def test_an_agent_that_is_started_again_is_no_restart(machine: Deployed, guest: Guest, tmp_path: Path) -> None:
+    before = guest.boot_id(deadline=_within())
+    line = '/bin/sh -c \'systemctl --no-block restart vmrole-agent; until [ "$(systemctl is-active vmrole-agent)" = '
+    line += "deactivating ]; do sleep 0.1; done'"
+    steps = run_once(machine, tmp_path, line, "/bin/echo after")
+    assert [step.exit_code for step in steps] == [0, 0]
+    assert guest.boot_id(deadline=_within()) == before
+
+
+def run_once(machine: Deployed, tmp_path: Path, *lines: str) -> list[StepResult]:
+    """What became of the commands, which are executed as those of an extension are."""
+    document = extension({})
+    document["ExtensionSettings"]["ApplicationProfile"] = {
+        "Name": "X", "LinuxApplicationProfile": {"RunOnceCommands": list(lines)},
+    }  # fmt: skip
+    (tmp_path / "x.resext").write_text(json.dumps(document))
+    package = read_package(tmp_path / "x.resext")
+    plan = make_plan(package, read_parameters(package, (), None), os="linux")
+    found: list[StepResult] = []
+    bus = EventBus()
+    bus.subscribe(lambda event: found.append(event.step) if isinstance(event, StepFinished) else None)
+    execute(plan, LinuxExecutor(), machine.guest, bus, deadline=_within(), masker=Masker())
+    return found
 
 
 def test_commands_of_a_boot_that_ends_are_lost(guest: Guest) -> None:

@@ -400,6 +400,15 @@ def test_a_packet_that_claims_to_be_huge_is_not_read() -> None:
             _Packets(here).read_message()
 
 
+@pytest.mark.parametrize(("said", "is_going"), [("running", False), ("degraded", False), ("stopping", True)])
+def test_a_guest_that_is_about_to_restart(server: Server, tmp_path: Path, said: str, is_going: bool) -> None:
+    manager = tmp_path / "systemctl"
+    manager.write_text(f'#!/bin/sh\n[ "$*" = is-system-running ] && echo {said}; exit {said != "running":d}\n')
+    manager.chmod(0o755)
+    with server.connect(environment={"PATH": f"{tmp_path}:/usr/bin:/bin"}) as guest:
+        assert guest.restarting(deadline=soon()) == is_going
+
+
 def test_a_guest_that_goes_away(tmp_path: Path) -> None:
     server = start_server(tmp_path)
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.deadline import Deadline
-from harness.guest.protocol import MAX_OUTPUT, GuestResult
+from harness.guest.protocol import MAX_OUTPUT, GuestResult, RestartToCome
 from harness.run.answer import Answer, LocalResource
 from harness.run.certificates import Certificate
 from harness.run.instance import make_ssh_keypair
@@ -89,6 +89,12 @@ class NamespaceGuest:
         raise NotImplementedError
 
     def reboot(self, *, deadline: Deadline) -> str:
+        raise NotImplementedError
+
+    def restarting(self, *, deadline: Deadline) -> bool:
+        raise NotImplementedError
+
+    def restart_to_come(self, *, deadline: Deadline) -> RestartToCome:
         raise NotImplementedError
 
     connected = True

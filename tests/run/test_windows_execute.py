@@ -390,6 +390,21 @@ def test_what_begins_is_noted(guest: WinRmGuest, native_windows: NativeWindows) 
     begun.rmdir()
 
 
+@pytest.mark.parametrize(("announced", "told"), [(None, False), ("0", True), ("30", True), ("3600", False)])
+def test_a_restart_that_was_asked_for_is_told(
+    guest: WinRmGuest, native_windows: NativeWindows, announced: str | None, told: bool
+) -> None:
+    """With the end of the program that asked for it, and to whoever asks later. One that is far off does not count."""
+    file = native_windows.drive / "ProgramData/VMRole/restarting"
+    line = f"cmd.exe /c echo {announced}>C:\\ProgramData\\VMRole\\restarting" if announced else "cmd.exe /c exit 0"
+    try:
+        code, ending = direct(guest, f"line={line}")
+        assert (code, ending.restarting, ending.forwarded) == (0, told, (0, 0))
+        assert guest.restarting(deadline=Deadline(HANGS)) == told
+    finally:
+        file.unlink(missing_ok=True)
+
+
 ENDS_ITS_HELPER = r"""
 #include <windows.h>
 #include <stdio.h>

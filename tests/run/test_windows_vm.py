@@ -198,6 +198,19 @@ def test_a_step_that_restarts_the_guest_itself(machine: Deployed, tmp_path: Path
     assert "the guest restarted while it ran" in (steps[0].finding or "")
 
 
+@pytest.mark.parametrize("line", ["cmd.exe /c shutdown.exe /r /t 0", "cmd.exe /c start shutdown.exe /r /t 0 /f"])
+def test_a_step_that_ends_by_letting_the_guest_restart(machine: Deployed, tmp_path: Path, line: str) -> None:
+    before = guest_of(machine).last_boot
+    steps = run(machine, tmp_path, script(1, line), script(2, "cmd.exe /c echo x>>C:\\once.txt& type C:\\once.txt"))
+    try:
+        assert [str(step.outcome) for step in steps] == ["warned", "succeeded"], steps
+        assert "it let the guest restart as it ended" in (steps[0].finding or "") and steps[0].exit_code == 0
+        assert steps[1].stdout.split() == ["x"] and steps[1].finding is None
+        assert guest_of(machine).last_boot == guest_of(machine).boot_id(deadline=_soon()) != before
+    finally:
+        guest_of(machine).run(["cmd.exe", "/c", "del C:\\once.txt"], deadline=_soon())
+
+
 def test_a_full_disk_is_told(machine: Deployed, tmp_path: Path) -> None:
     with agent_of(machine) as agent:
         # What becomes free while it is filled is filled too; then a little is given back.

@@ -55,7 +55,7 @@ class LinuxExecutor:
         else:
             done = GuestResult(EMPTY_EXIT_CODE, b"", EMPTY_STDERR.encode(), 0.0)
         outcome, finding = _judge(step, done)
-        return Done(outcome, done, finding)
+        return Done(outcome, done, finding, restarting=guest.restarting(deadline=deadline))
 
 
 def _unstartable(step: Step, done: GuestResult) -> int | None:

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import ntpath
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
-from harness.errors import GuestError, GuestLostError, VmRoleError
-from harness.guest.protocol import MAX_OUTPUT, Guest, GuestResult
+from harness.errors import GuestError, GuestLostError, GuestNotReadyError, VmRoleError
+from harness.guest.protocol import MAX_OUTPUT, Guest, GuestResult, RestartToCome
 from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import HELPER, decode, without_clixml
 from harness.plan import Plan, Step
@@ -35,8 +35,8 @@ _TOLD_BYTES = 1 << 20
 """What the helper tells comes after the program's own output."""
 _RETURN_SECONDS = 150.0
 """How long a guest that restarted in a step may take to come back."""
-_GOING_SECONDS = 10.0
-"""How long a guest that is being shut down may still answer."""
+_MARKER_SECONDS = 10.0
+"""How long a guest that answers may take to have the ready marker of its boot."""
 _SYSTEM = frozenset({"nt authority\\system", "system", "localsystem", ".\\localsystem"})
 """Names of the account that a step without a credential runs as anyway."""
 _RESTARTED = "the guest restarted while it ran, which ended it; a reboot exit code or AlwaysReboot does that in order"
@@ -152,7 +152,7 @@ class WindowsExecutor:
         credential = step.credential if _as_another(step) else None
         job = job_of(step, credential, watch=True, path=self.path if _tool_of(step) else ())
         wrong = silently_wrong(step, guest, deadline=deadline) if self._is_supplied(step) else []
-        before = guest.last_boot
+        before, coming = guest.last_boot, guest.restart_to_come(deadline=deadline)
 
         def begin() -> GuestResult:
             return guest.run_line(
@@ -175,12 +175,15 @@ class WindowsExecutor:
                     "let the step that restarts it end with a reboot exit code, or set its AlwaysReboot")  # fmt: skip
             done = begin()
         stderr, ending = read_ending(job.nonce, done.stderr)
-        if not ending.is_whole(len(done.stdout), len(stderr)) and self._restarts(guest, before, deadline):
+        if not ending.is_whole(len(done.stdout), len(stderr)) and self._restarted(guest, before, coming, deadline):
             return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), _RESTARTED)
-        judged = self._judge(step, done, stderr, ending)
+        judged = replace(self._judge(step, done, stderr, ending), restarting=ending.restarting)
         if wrong:
             judged = judged.noting(f"on Wine, silently: {'; '.join(wrong)}")
-        calls = self.calls.new(guest, deadline=deadline) if self.calls else ()
+        calls: Sequence[PretendedCall] = ()
+        # A guest that is about to restart may be gone: what it kept of them comes with those of the next step.
+        with contextlib.suppress(*((GuestLostError,) if ending.restarting else ())):
+            calls = self.calls.new(guest, deadline=deadline) if self.calls else ()
         return _pretending(judged, calls) if calls else judged
 
     def _judge(self, step: Step, done: GuestResult, stderr: bytes, ending: Ending) -> Done:
@@ -272,18 +275,20 @@ class WindowsExecutor:
         except GuestError:  # there is no such file: nothing was ever started
             return False
 
-    def _restarts(self, guest: WinRmGuest, before: str, deadline: Deadline) -> bool:
-        """Whether the guest comes to another boot: what a restart ends has no end of its telling either. Raises
-        GuestLostError when it goes away and does not come back in another."""
-        limit = deadline.within(_GOING_SECONDS)
-        while guest.last_boot == before and not limit.expired:
-            try:
-                guest.boot_id(deadline=deadline.within(_RETURN_SECONDS))
-            except GuestLostError as error:
-                self._await_restarted(guest, before, error, deadline)
-            except GuestError:  # its ready marker is gone, or not there yet
-                pass
-            time.sleep(min(0.2, limit.remaining))
+    def _restarted(self, guest: WinRmGuest, before: str, coming: RestartToCome, deadline: Deadline) -> bool:
+        """Whether a restart cut a telling off, as the guest says; it is there again then. Raises GuestLostError when it
+        goes away and does not come back in another boot."""
+        limit = deadline.within(_RETURN_SECONDS)
+        if guest.restarting(deadline=limit) and guest.connected:
+            coming(limit)
+            return True
+        try:
+            guest.boot_id(deadline=limit)
+        except GuestLostError as error:
+            self._await_restarted(guest, before, error, deadline)
+        except GuestError:  # its ready marker is not there: it may have just begun
+            with contextlib.suppress(GuestNotReadyError):
+                guest.reconnect(deadline=deadline.within(_MARKER_SECONDS))
         return guest.last_boot != before
 
     def _await_restarted(self, guest: WinRmGuest, before: str, error: GuestLostError, deadline: Deadline) -> None:

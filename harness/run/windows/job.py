@@ -107,6 +107,8 @@ class Ending:
     unavailable: tuple[str, ...] = ()
     """Programs of the stand-in guest that said that they are not available there."""
     new_files: tuple[str, ...] = ()
+    restarting: bool = False
+    """Whether a restart of the guest had been asked for."""
     forwarded: tuple[int, int] | None = None
     """Bytes of standard output and standard error that were sent, told last of all; None where the telling was cut."""
 
@@ -146,6 +148,7 @@ def read_ending(nonce: str, stderr: bytes) -> tuple[bytes, Ending]:
         bits=number("bits") or 64,
         unavailable=tuple(dict.fromkeys(facts.get("unavailable", ()))),
         new_files=tuple(facts.get("new", ())),
+        restarting="restarting" in facts,
         forwarded=(int(end[1]), int(end[2])) if end else None,
     )
     # The line break before it is the helper's.

@@ -44,7 +44,10 @@ void channel_send(uint32_t type, uint32_t id, const void *data, size_t size);
 /* jobs.c: commands of the host */
 enum { MOST_JOBS = 32 };
 struct pollfd;
+long long now_ms(void); /* of the monotonic clock */
 void job_start(uint32_t id, char *description, size_t size);
+void job_refuse(uint32_t id, int why); /* tells that it was not started, and the error number */
+bool jobs_run(void);                   /* whether there is one whose end was not told */
 void job_stdin(uint32_t id, const unsigned char *data, size_t size);
 void job_kill(uint32_t id);
 int jobs_poll(struct pollfd *polls, int most, int *timeout_ms);

@@ -40,7 +40,7 @@ struct job {
 
 static struct job jobs[MOST_JOBS];
 
-static long long now_ms(void)
+long long now_ms(void)
 {
 	struct timespec now;
 	clock_gettime(CLOCK_MONOTONIC, &now);
@@ -68,6 +68,19 @@ static void send_exit(uint32_t id, int code, int signal_number, int why, bool la
 	char text[80];
 	int size = snprintf(text, sizeof text, "%d %d %d %d", code, signal_number, why, late);
 	channel_send(FRAME_EXIT, id, text, (size_t)size);
+}
+
+void job_refuse(uint32_t id, int why)
+{
+	send_exit(id, 126, 0, why, false);
+}
+
+bool jobs_run(void)
+{
+	for (int i = 0; i < MOST_JOBS; i++)
+		if (jobs[i].used)
+			return true;
+	return false;
 }
 
 /* The words of a description, each ended by a 0: limit in milliseconds, working folder, number of arguments, arguments,

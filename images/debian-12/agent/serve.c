@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 enum { MEDIUM_POLL_MS = 100, MOST_DESCRIPTION = 1 << 20, MOST_POLLS = 1 + 3 * MOST_JOBS };
+/* How long commands may take to end when the guest stops: one that stops it has an end of its own to tell. */
+enum { ENDING_MS = 5000 };
 
 static const char *state; /* what FRAME_STATE says */
 static const char *instance;
@@ -22,10 +24,12 @@ static pid_t specializing;
 static int receiving = -1; /* the file that FRAME_DATA is appended to */
 static char *description;  /* of the command that FRAME_EXEC will start */
 static size_t described;
+static volatile sig_atomic_t stopped; /* the service manager stops this agent, as it does before the guest restarts */
 
 static void on_signal(int number)
 {
-	(void)number; /* it only has to wake the loop */
+	if (number == SIGTERM)
+		stopped = 1; /* the others only have to wake the loop */
 }
 
 /* Signals are taken in ppoll() alone: none is lost between looking and waiting. */
@@ -36,12 +40,14 @@ static void hold_signals(void)
 	sigemptyset(&held);
 	sigaddset(&held, SIGCHLD);
 	sigaddset(&held, SIGIO);
+	sigaddset(&held, SIGTERM);
 	sigprocmask(SIG_BLOCK, &held, NULL);
 	sigaction(SIGCHLD, &action, NULL);
 	sigaction(SIGIO, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
 }
 
-/* Answers FRAME_HELLO, or says unasked (nonce "-") that this boot is there. */
+/* Answers FRAME_HELLO, or says unasked (nonce "-") that this boot is there or that it ends. */
 static void tell_state(const char *nonce)
 {
 	char text[512], boot[64] = "";
@@ -181,13 +187,31 @@ static void handle(const struct frame *frame)
 	case FRAME_WORDS: describe(frame); break;
 	case FRAME_EXEC:
 		describe(frame);
-		job_start(frame->id, description, described);
+		if (stopped)
+			job_refuse(frame->id, ESHUTDOWN);
+		else
+			job_start(frame->id, description, described);
 		described = 0;
 		break;
 	case FRAME_STDIN: job_stdin(frame->id, frame->data, frame->size); break;
 	case FRAME_KILL: job_kill(frame->id); break;
 	default: break; /* a later host's */
 	}
+}
+
+/* Ends when the commands have, or their time is over; how much of that is left. */
+static int stop(void)
+{
+	static long long since;
+	if (!since) {
+		since = now_ms();
+		state = "stopping";
+		tell_state("-");
+	}
+	long long left = since + ENDING_MS - now_ms();
+	if (left <= 0 || !jobs_run())
+		exit(0);
+	return (int)left;
 }
 
 /* One turn: what has come is done, then there is a wait of at most `timeout_ms` (-1: for ever) for more. */
@@ -206,6 +230,8 @@ static void turn(int timeout_ms)
 		handle(&frame);
 	jobs_step();
 	look_after_specialization();
+	if (stopped)
+		timeout_ms = stop();
 	int count = 0;
 	if (channel_connected())
 		polls[count++] = (struct pollfd){.fd = channel_descriptor(), .events = POLLIN};

@@ -8,6 +8,7 @@
 //   send PATH LIMIT             the first LIMIT bytes of a file
 //   collect LIMIT EACH FOLDER.. an archive (ustar) of the files in folders, at most LIMIT bytes, none larger than EACH;
 //                               %NAME% in what is given are expanded
+//   restarting                  0 when a restart of the system was asked for in this boot, else 1
 //   where     lines "NAME<TAB>GLOB..." on standard input; prints "NAME<TAB>PATH" of what was found
 //
 // Texts are UTF-8. Exit code of failures of our own: 1, with one sentence on standard error.
@@ -24,12 +25,18 @@
 #include "start.h"
 
 #define BEGUN L"C:\\ProgramData\\VMRole\\begun"
+#define RESTARTING L"C:\\ProgramData\\VMRole\\restarting"
 #define LOG L"C:\\Windows\\vmrole-unavailable.log"
 #define MOST_TOLD 20
 #define MOST_WATCHED 5000
 #define DRAIN_MS 1000
 #define STILL_MS 250
 #define KILL_MS 10000
+#define FAR_OFF 60 // seconds: a restart that is announced for later is not awaited
+#define MOST_EVENTS 500
+
+// Events of source User32 in the log System: a shutdown was asked for, and one was called off.
+enum { ASKED_FOR = 1074, CALLED_OFF = 1075 };
 
 struct text {
 	char *data;
@@ -581,8 +588,61 @@ static void note_begun(void)
 	CloseHandle(file);
 }
 
+// What Windows itself notes of it, the newest first. Times are seconds since 1970.
+static bool asked_for_since(DWORD since)
+{
+	static DWORD buffer[16384];
+	DWORD got, more, seen = 0;
+	HANDLE log = OpenEventLogW(NULL, L"System");
+	bool asked = false, over = !log;
+	while (!over && ReadEventLogW(log, EVENTLOG_SEQUENTIAL_READ | EVENTLOG_BACKWARDS_READ, 0, buffer, sizeof buffer,
+				      &got, &more)) {
+		over = !got;
+		for (DWORD at = 0; !over && at < got;) {
+			const EVENTLOGRECORD *record = (const EVENTLOGRECORD *)((const char *)buffer + at);
+			DWORD event = record->EventID & 0xFFFF;
+			bool its = !_wcsicmp((const wchar_t *)(record + 1), L"User32");
+			asked = its && event == ASKED_FOR && record->TimeGenerated >= since;
+			over = asked || (its && event == CALLED_OFF) || record->TimeGenerated < since ||
+			       ++seen == MOST_EVENTS;
+			at += record->Length;
+		}
+	}
+	if (log)
+		CloseEventLog(log);
+	return asked;
+}
+
+static DWORD seconds_now(void)
+{
+	FILETIME time;
+	GetSystemTimeAsFileTime(&time);
+	uint64_t ticks = (uint64_t)time.dwHighDateTime << 32 | time.dwLowDateTime;
+	return (DWORD)(ticks / 10000000 - 11644473600ULL);
+}
+
+// Whether the system is about to restart: somebody asked for it since then. The stand-in has a file for that.
+static bool restarts(DWORD since)
+{
+	char text[16] = "";
+	DWORD got = 0;
+	HANDLE file = CreateFileW(RESTARTING, GENERIC_READ, FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE,
+				  NULL, OPEN_EXISTING, 0, NULL);
+	if (file == INVALID_HANDLE_VALUE)
+		return asked_for_since(since);
+	bool is_read = ReadFile(file, text, sizeof text - 1, &got, NULL);
+	CloseHandle(file);
+	return is_read && strtoul(text, NULL, 10) <= FAR_OFF;
+}
+
+static int restarting(void)
+{
+	return restarts(seconds_now() - (DWORD)(GetTickCount64() / 1000)) ? 0 : 1;
+}
+
 static int run(void)
 {
+	DWORD begun = seconds_now();
 	struct job job = read_job();
 	keep_our_streams();
 	set_environment(&job);
@@ -683,6 +743,8 @@ static int run(void)
 		tell("new", utf8(after.items[i]));
 		told++;
 	}
+	if (restarts(begun))
+		tell("restarting", "1");
 	tell_end(streams[0].forwarded, streams[1].forwarded);
 	ExitProcess(code);
 }
@@ -922,6 +984,8 @@ int wmain(int count, wchar_t **arguments)
 		return collect(count - 2, arguments + 2);
 	if (!wcscmp(command, L"where"))
 		return where();
-	fail("run, receive, send, collect or where is what this does", NULL, 0);
+	if (!wcscmp(command, L"restarting"))
+		return restarting();
+	fail("run, receive, send, collect, where or restarting is what this does", NULL, 0);
 	return 1;
 }

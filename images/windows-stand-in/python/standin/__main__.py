@@ -34,6 +34,7 @@ class Partner:
         places.PARTNER.parent.mkdir(mode=0o700, exist_ok=True)
         kernel.follow()
         places.PARTNER.unlink(missing_ok=True)
+        places.RESTARTING.unlink(missing_ok=True)  # it came, or who was to do it is gone
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(places.PARTNER))
             listener.listen(4)

@@ -68,12 +68,16 @@ class Machine:
                     )
                 self._shutdown.cancel()
                 self._shutdown = None
+                places.RESTARTING.unlink(missing_ok=True)
                 return ""
             if action not in ("reboot", "poweroff"):
                 raise Refusal("only reboot, poweroff and cancel are known")
             if self._shutdown is not None:
                 raise Refusal("A system shutdown has already been scheduled.(1190)", 1190)
             delay = float(words[1]) if len(words) > 1 and words[1].isdecimal() else _DEFAULT_DELAY
+            if action == "reboot":
+                places.RESTARTING.parent.mkdir(parents=True, exist_ok=True)
+                places.RESTARTING.write_text(f"{delay:.0f}\n", "ascii")
             # Even at once the program that asked has to end before its machine does.
             self._shutdown = threading.Timer(max(delay, 0.2), _systemctl, [action])
             self._shutdown.daemon = True

@@ -22,6 +22,8 @@ READY = Path("/run/vmrole/ready")
 """What the agent writes when this boot is ready."""
 RECYCLE = Path("/var/lib/vmrole/recycle")
 """What the agent empties at the next boot (images/debian-12/agent/resources.c)."""
+RESTARTING = DRIVE / "ProgramData/VMRole/restarting"
+"""There while a restart is announced, with the seconds that it was announced for (vmrole-run.c)."""
 PROGRAMS = Path("/usr/lib/vmrole/standin")
 WINE = "/usr/lib/wine/wine64"
 HOME = "C:\\users\\Administrator"
