@@ -66,7 +66,8 @@ def _forks() -> Check:
                 with deploy(
                     driver, image, request, bus, deadline=deadline, scratch=scratch, reading_back=False
                 ) as machine:
-                    machine.guest.run(["true"], deadline=deadline)
+                    nothing = ["cmd.exe", "/c", "exit"] if image.recipe.os == "windows" else ["true"]
+                    machine.guest.run(nothing, deadline=deadline)
                     seconds, origin = time.monotonic() - began, machine.machine.origin
     except VmRoleError as error:
         return Check("forks", "error", error.message, error.hint)

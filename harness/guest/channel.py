@@ -17,7 +17,7 @@ from types import TracebackType
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestGoingError, GuestLostError, GuestNotReadyError, HostError, UsageError
 from harness.guest.command import ENVIRONMENT, describe
-from harness.guest.frames import MOST, AgentState, Channel, Frame, Link
+from harness.guest.frames import MOST, STOPPING, AgentState, Channel, Frame, Link
 from harness.guest.protocol import MAX_OUTPUT, GuestResult, Restarted, RestartToCome
 from harness.guest.wintext import beginning
 from harness.quoting import quoted
@@ -191,8 +191,12 @@ class ChannelGuest:
         return self._come_back(before, restarted, deadline)
 
     def restarting(self, *, deadline: Deadline) -> bool:
-        """See protocol.Guest: the agent says so unasked."""
-        return self._link.stopping
+        """See protocol.Guest: the agent says so unasked when it is stopped, which may be later than the end of what
+        asked for that, and when it is asked, as soon as the service manager knows."""
+        try:
+            return self._link.stopping or self._link.state(deadline=deadline.within(_AGENT_SECONDS)).stage == STOPPING
+        except (GuestLostError, GuestNotReadyError):
+            return True
 
     def restart_to_come(self, *, deadline: Deadline) -> RestartToCome:
         """See protocol.Guest."""

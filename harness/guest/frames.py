@@ -24,10 +24,11 @@ from harness.errors import GuestLostError, GuestNotReadyError
 MAGIC = b"\x7fVR1"
 MOST = 32 * 1024 - 16
 """Bytes of a frame's content: head and content together are what the guest's driver takes at a time."""
+STOPPING = "stopping"
+"""The stage of an agent that starts nothing more."""
 
 _HEAD = struct.Struct("<4sIII")
 _ASK_EVERY = 0.5
-_STOPPING = "stopping"
 
 
 class Frame(IntEnum):
@@ -99,7 +100,7 @@ class Link:
     @property
     def stopping(self) -> bool:
         """Whether the agent said that it is being stopped, and no other has begun since."""
-        return self._state is not None and self._state.stage == _STOPPING
+        return self._state is not None and self._state.stage == STOPPING
 
     @property
     def why_closed(self) -> str:
@@ -221,7 +222,7 @@ class Link:
         with self._changed:
             before, self._state, self._heard = self._state, state, time.monotonic()
             # An agent says unasked that it has begun, or that it is being stopped: its commands may still end then.
-            begun = state.nonce == "-" and state.stage != _STOPPING
+            begun = state.nonce == "-" and state.stage != STOPPING
             another = before is not None and (before.boot_id != state.boot_id or begun)
             listeners = list(self._listeners.values()) if another else []
             if another:

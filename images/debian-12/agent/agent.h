@@ -90,6 +90,9 @@ pid_t in_parallel(void (*task)(const struct answer *), const struct answer *answ
 void await(pid_t pid);
 void notify_ready(void); /* systemd's Type=notify */
 
+/* manager.c */
+bool guest_stops(void); /* whether the service manager is about to stop or restart the guest */
+
 /* The tasks of specialization. All of them end in fail() when they cannot do what they were asked. */
 void set_entropy(const struct answer *answer); /* identity.c */
 void set_clock(const struct answer *answer, bool stood_still);

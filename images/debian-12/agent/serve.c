@@ -24,6 +24,7 @@ static pid_t specializing;
 static int receiving = -1; /* the file that FRAME_DATA is appended to */
 static char *description;  /* of the command that FRAME_EXEC will start */
 static size_t described;
+static bool stopping;                 /* the host was told that the guest or this agent ends */
 static volatile sig_atomic_t stopped; /* the service manager stops this agent, as it does before the guest restarts */
 
 static void on_signal(int number)
@@ -57,6 +58,13 @@ static void tell_state(const char *nonce)
 	int size = snprintf(text, sizeof text, "%.64s\n%s\n%s\n%s\n%s\n", nonce, state, instance ? instance : "-",
 			    COMPONENTS_VERSION, boot);
 	channel_send(FRAME_STATE, 0, text, (size_t)size);
+}
+
+/* From now on no command is started: it would be killed. */
+static void stop_starting(void)
+{
+	stopping = true;
+	state = "stopping";
 }
 
 static bool stays_below(const char *name)
@@ -174,7 +182,12 @@ static void describe(const struct frame *frame)
 static void handle(const struct frame *frame)
 {
 	switch (frame->type) {
-	case FRAME_HELLO: tell_state((const char *)frame->data); break;
+	case FRAME_HELLO:
+		/* The signal comes some time after a command has asked for a restart, and has ended. */
+		if (instance && !stopping && guest_stops())
+			stop_starting();
+		tell_state((const char *)frame->data);
+		break;
 	case FRAME_FILE:
 		if (!specializing && !instance)
 			begin_file(frame);
@@ -187,7 +200,7 @@ static void handle(const struct frame *frame)
 	case FRAME_WORDS: describe(frame); break;
 	case FRAME_EXEC:
 		describe(frame);
-		if (stopped)
+		if (stopping)
 			job_refuse(frame->id, ESHUTDOWN);
 		else
 			job_start(frame->id, description, described);
@@ -205,7 +218,7 @@ static int stop(void)
 	static long long since;
 	if (!since) {
 		since = now_ms();
-		state = "stopping";
+		stop_starting();
 		tell_state("-");
 	}
 	long long left = since + ENDING_MS - now_ms();
