@@ -54,6 +54,13 @@ def examine(
 
     Raises UsageError and PackageError when something cannot be read.
     """
+    with _Engine(extension or path) as engine:
+        return _examine(path, extension, image, engine)
+
+
+def _examine(
+    path: Path, extension: Path | None, image: str | None, engine: _Engine
+) -> tuple[Findings, dict[str, Document], Masker]:
     from harness.errors import PackageError, UsageError
     from harness.masking import Masker
     from harness.package.definition import Definition, read_any
@@ -71,29 +78,28 @@ def examine(
         document = _view(path)
         findings.extend(document.findings)
         return findings, {document.file: document}, Masker(secrets)
-    with _Engine(extension or path) as engine:
-        try:
-            read = read_any(path)
-        except PackageError:
-            alone = path.suffix.lower() == ".json" and extension is None and image is None
-            other = _configuration(path) if alone else None
-            if other is None:
-                raise
-            findings.extend(other)
-            return findings, documents, Masker(secrets)
-        if isinstance(read, Definition):
-            _definition(read, extension, findings, documents, secrets)
-            if extension is not None:
-                from harness.package.reader import read_package
+    try:
+        read = read_any(path)
+    except PackageError:
+        alone = path.suffix.lower() == ".json" and extension is None and image is None
+        other = _configuration(path) if alone else None
+        if other is None:
+            raise
+        findings.extend(other)
+        return findings, documents, Masker(secrets)
+    if isinstance(read, Definition):
+        _definition(read, extension, findings, documents, secrets)
+        if extension is not None:
+            from harness.package.reader import read_package
 
-                _extension(read_package(extension), image, findings, documents, secrets, engine)
-            elif image is not None:
-                hint = "add --extension PATH"
-                raise UsageError("--image is for extensions: definitions have no requirements", hint=hint)
-        elif extension is not None:
-            raise UsageError(f"--extension is for definitions, and {path} is an extension")
-        else:
-            _extension(read, image, findings, documents, secrets, engine)
+            _extension(read_package(extension), image, findings, documents, secrets, engine)
+        elif image is not None:
+            hint = "add --extension PATH"
+            raise UsageError("--image is for extensions: definitions have no requirements", hint=hint)
+    elif extension is not None:
+        raise UsageError(f"--extension is for definitions, and {path} is an extension")
+    else:
+        _extension(read, image, findings, documents, secrets, engine)
     return Findings(map(_named, findings)), documents, Masker(secrets)
 
 

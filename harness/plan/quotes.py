@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import TYPE_CHECKING, Final
 
 from harness.package.substitution import place
@@ -32,7 +33,20 @@ def changed_values(package: Package, parameters: Parameters, plan: Plan) -> list
             if at is not None and (what := _what(step, value, text[:at])):
                 told.append(f"the value of {name} has {what} of {step.id}")
                 break
-    return told
+    known = {step.id for step in plan.applicable if any(one.endswith(f" of {step.id}") for one in told)}
+    return [*told, *_of_powershell(package, parameters, plan, known)]
+
+
+def _of_powershell(package: Package, parameters: Parameters, plan: Plan, known: Container[str]) -> list[str]:
+    """What is odd about a command line of PowerShell with these values in it, but for the ``known`` steps."""
+    steps = {step.source: step for step in plan.applicable if step.os == "windows" and step.id not in known}
+    commands = " ".join(step.command_line for step in steps.values()).lower()
+    if not parameters.values or not ("powershell" in commands or "pwsh" in commands):
+        return []
+    from harness.package.powershell.check import told_of_values
+
+    found = told_of_values(package, lambda text: parameters.fill(text).text)
+    return [f"with its values, in the command of {steps[at].id}: {one.sentence}" for at, one in found if at in steps]
 
 
 def _written(package: Package, step: Step) -> str:

@@ -86,3 +86,21 @@ def test_a_value_that_an_interpreter_does_not_take_as_it_is_is_told(
     (what,) = told(tmp_path, value, **members)
     assert f"has characters that mean more than themselves to {who}, in the command of " in what
     assert value not in what
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "said"),
+    [
+        ("-File x.ps1 -Any [Param.Title]", "$true", "no Boolean"),
+        ("-File x.ps1 [Param.Title]", ">log.txt", "is an argument of the script"),
+        ("-[Param.Title] x.ps1 'a'", "File", "after -File single quotes"),
+        ('-File x.ps1 -Any "[Param.Title]"', "a b", None),
+        ("-File x.ps1 'a' [Param.Title]", "'b'", None),
+    ],
+)
+def test_a_line_that_is_odd_only_with_its_value_is_told(
+    tmp_path: Path, line: str, value: str, said: str | None
+) -> None:
+    odd = [one for one in told(tmp_path, value, **powershell(line)) if one.startswith("with its values")]
+    assert [said in one for one in odd if said] == ([True] if said else [])
+    assert all("in the command of preinstall-1: " in one for one in odd) and bool(odd) == bool(said)

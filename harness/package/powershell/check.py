@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +13,11 @@ from harness.package.lint import payload_folders
 from harness.package.names import folded
 from harness.package.parameters import declared_parameters
 from harness.package.patterns import make_check, reboot_codes
-from harness.package.powershell.commands import Around, neutral, told_of
+from harness.package.powershell.commands import Around, Told, neutral, told_of
 from harness.package.powershell.engine import Answer, Asked, Fault, Parsed, Parser
 from harness.package.powershell.invocation import Invocation, invocations
 from harness.package.powershell.source import Script, Text
-from harness.package.powershell.versions import SYNTAX, Difference, differences
+from harness.package.powershell.versions import SYNTAX, Difference, differences, may_be_newer
 from harness.package.substitution import placeholders
 
 if TYPE_CHECKING:
@@ -92,6 +92,23 @@ def powershell_findings(package: Package, parser: Parser) -> tuple[list[Finding]
     return list(findings), f"{texts} looked at and not parsed: {answer.why}{hint}"
 
 
+def told_of_values(package: Package, fill: Callable[[str], str]) -> list[tuple[str, Told]]:
+    """What is odd about command lines only with the values of a run in them, with the JSON pointer of the script.
+
+    ``fill`` puts the values into a text. Raises PackageError for a damaged file.
+    """
+    looked = _Package(package, {folded(e.path): e for e in package.payload.files if e.path.lower().endswith(_SUFFIXES)})
+    _read(looked)
+    found = []
+    for written, filled in zip(_commands(looked), _commands(looked, fill), strict=False):
+        known = {told.code for told in told_of(written.start, written.around)}
+        known.add("secret-in-plain-text")  # as the values are
+        node = filled.node.parent if filled.node.key == "Parameters" else filled.node
+        source = node.parent.pointer if node is not None and node.parent is not None else ""
+        found += [(source, told) for told in told_of(filled.start, filled.around) if told.code not in known]
+    return found
+
+
 def _read(looked: _Package) -> None:
     if not looked.package.extension.windows.model_fields_set or not looked.names:
         return
@@ -103,16 +120,18 @@ def _read(looked: _Package) -> None:
             looked.texts[name] = (script, Text(script.text))
 
 
-def _commands(looked: _Package) -> Iterator[_Command]:
+def _commands(looked: _Package, fill: Callable[[str], str] = str) -> Iterator[_Command]:
     document = looked.package.document
     types = {one.name: one.type for one in declared_parameters(looked.package)}
     for node in document.root.walk():
         if node.key in _LISTS and isinstance(node.value, list):
             for element in node.value:
-                yield from _of_node(element, document, looked, types)
+                yield from _of_node(element, document, looked, types, fill)
 
 
-def _of_node(node: Node, document: Document, looked: _Package, types: dict[str, str]) -> Iterator[_Command]:
+def _of_node(
+    node: Node, document: Document, looked: _Package, types: dict[str, str], fill: Callable[[str], str]
+) -> Iterator[_Command]:
     program, block = node.get("ExecutableAndParams"), node.get("ScriptBlock")
     executable = program.get("Executable") if program is not None else None
     rest = program.get("Parameters") if program is not None else None
@@ -133,8 +152,8 @@ def _of_node(node: Node, document: Document, looked: _Package, types: dict[str, 
         return found[1] if found else None
 
     around = Around(types, script, frozenset(beside), _counting(node))
-    line, batch = (shown.value, "") if has_program else ("", shown.value)
-    for one in invocations(str(executable.value) if has_program and executable is not None else None, line, batch):
+    line, batch = (fill(shown.value), "") if has_program else ("", fill(shown.value))
+    for one in invocations(fill(executable.value) if has_program and executable is not None else None, line, batch):
         yield _Command(shown, one, around)
 
 
@@ -179,11 +198,14 @@ def _twice(file: _File) -> bool:
 
 def _asked(files: list[_File], commands: list[_Command]) -> list[Asked]:
     """Every text to parse: those of the commands, and one or two of each script."""
-    asked = [Asked(neutral(command.start.code), newer=command.start.engine == "powershell") for command in commands]
+    asked = []
+    for command in commands:
+        code = neutral(command.start.code)
+        asked.append(Asked(code, command.start.engine == "powershell" and may_be_newer(Text(code))))
     for file in files:
-        asked.append(Asked(file.script.text, newer="powershell" in file.engines))
+        asked.append(Asked(file.script.text, "powershell" in file.engines and may_be_newer(file.text)))
         if _twice(file):
-            asked.append(Asked(file.script.as_windows_reads, newer=False))
+            asked.append(Asked(file.script.as_windows_reads))
     return asked
 
 

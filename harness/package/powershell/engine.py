@@ -40,10 +40,6 @@ _NOBODY: Final = 65534
 _HANDSHAKE: Final = re.compile(r"vmrole-parser\t([0-9][\w.-]{0,40})")
 #: Words that the parser must not see, as parse.ps1 has them.
 _LOADS: Final = re.compile(r"(?i)(?<![\w$-])(?:using|configuration)[\s`]")
-_MAY_BE_NEWER: Final = re.compile(
-    r"(?i)&&|\|\||\?\?|\?\.|\?\[|[^|\s{(;]\s*\?\s|`u\{|`e|&\s*(?:[\r\n;)}#]|\Z)|\bclean\b|(?<![\w.])0b[01]"
-    r"|(?<![\w.#-])(?:\d+|0x[0-9a-f]+)(?:u[lsy]?|[syn])(?:[kmgtp]b)?\b"
-)
 #: What an engine cannot know of a package, and does not look for: types, modules and resources that are elsewhere, and
 #: workflows, which only Windows PowerShell has.
 _NOT_JUDGED: Final = re.compile(
@@ -89,7 +85,7 @@ class Asked:
     """A text to parse; with ``newer`` also for the syntax that Windows PowerShell 5.1 lacks."""
 
     text: str
-    newer: bool = True
+    newer: bool = False
 
 
 class Parser:
@@ -211,7 +207,7 @@ def _line(asked: Asked) -> bytes:
     flags = "-"
     if _LOADS.search(asked.text):
         flags += "h"
-    if asked.newer and _MAY_BE_NEWER.search(asked.text):
+    if asked.newer:
         flags += "n"
     return flags.encode() + b" " + base64.b64encode(asked.text.encode("utf-8", "replace")) + b"\n"
 

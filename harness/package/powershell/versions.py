@@ -119,6 +119,10 @@ SYNTAX: Final = {
 }
 """Kinds of syntax that Windows PowerShell 5.1 lacks, of which the real parser tells."""
 
+_MAY_BE_NEWER: Final = re.compile(
+    r"(?i)&&|\|\||\?[?.\[]|[^|\s(;{][ \t]*\?[ \t]|&[ \t]*(?:[\r\n;)}#]|\Z)|(?<![\w$-])clean\s*\{|(?<![\w.])0b[01]"
+    r"|(?<![\w.#-])(?:\d+|0x[0-9a-f]+)(?:u[lsy]?|[syn])(?:[kmgtp]b)?\b"
+)
 _RULES: Final = (
     _rule("newer", "chain", r"(?<=\S)[ \t]*(&&|\|\|)(?=[ \t]*[\w.$&(`\r\n])", SYNTAX["chain"], "use if ($?) {...}",
           syntax=True),
@@ -152,6 +156,12 @@ _RULES: Final = (
           "{}, which is a program there and Invoke-WebRequest in Windows PowerShell", "write Invoke-WebRequest"),
     _rule("older", "framework", r"\b(System\.Web\.(?:Script|Security)\.\w+)", "{} of the .NET Framework"),
 )  # fmt: skip
+
+
+def may_be_newer(text: Text) -> bool:
+    """Whether the real parser has to look for the syntax that Windows PowerShell lacks: that takes it long."""
+    escapes = "`u{" in text.text or "`e" in text.text
+    return escapes or _MAY_BE_NEWER.search(text.only("code")[:_MOST]) is not None
 
 
 def differences(text: Text, *, parsed: bool = False) -> Iterator[Difference]:

@@ -21,7 +21,7 @@ from harness.run.result import Outcome, PretendedCall
 from harness.run.system import Done
 from harness.run.windows.job import BEGUN, Ending, Job, job_of, read_ending, too_long
 from harness.run.windows.pretence import Calls, install
-from harness.run.windows.silent import silently_wrong
+from harness.run.windows.silent import executed, read_otherwise, silently_wrong
 from harness.wincmd import is_powershell
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class WindowsExecutor:
             return self._feature(step, guest, deadline)
         credential = step.credential if _as_another(step) else None
         job = job_of(step, credential, watch=True, path=self.path if _tool_of(step) else ())
-        wrong = silently_wrong(step, guest, deadline=deadline) if self._is_supplied(step) else []
+        texts = executed(step, guest, deadline=deadline) if self._is_supplied(step) else None
         before, coming = guest.last_boot, guest.restart_to_come(deadline=deadline)
 
         def begin() -> GuestResult:
@@ -178,8 +178,10 @@ class WindowsExecutor:
         if not ending.is_whole(len(done.stdout), len(stderr)) and self._restarted(guest, before, coming, deadline):
             return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), _RESTARTED)
         judged = replace(self._judge(step, done, stderr, ending), restarting=ending.restarting)
-        if wrong:
+        if texts and (wrong := silently_wrong(texts)):
             judged = judged.noting(f"on Wine, silently: {'; '.join(wrong)}")
+        if texts and (otherwise := read_otherwise(texts)):
+            judged = judged.noting(f"in PowerShell 7, which is not Windows PowerShell: {'; '.join(otherwise)}")
         calls: Sequence[PretendedCall] = ()
         # A guest that is about to restart may be gone: what it kept of them comes with those of the next step.
         with contextlib.suppress(*((GuestLostError,) if ending.restarting else ())):
