@@ -198,9 +198,9 @@ def test_a_step_that_restarts_the_guest_itself(machine: Deployed, tmp_path: Path
     assert "the guest restarted while it ran" in (steps[0].finding or "")
 
 
-@pytest.mark.parametrize("line", ["cmd.exe /c shutdown.exe /r /t 0", "cmd.exe /c start shutdown.exe /r /t 0 /f"])
-def test_a_step_that_ends_by_letting_the_guest_restart(machine: Deployed, tmp_path: Path, line: str) -> None:
+def test_a_step_that_ends_by_letting_the_guest_restart(machine: Deployed, tmp_path: Path) -> None:
     before = guest_of(machine).last_boot
+    line = "cmd.exe /c shutdown.exe /r /t 0"
     steps = run(machine, tmp_path, script(1, line), script(2, "cmd.exe /c echo x>>C:\\once.txt& type C:\\once.txt"))
     try:
         assert [str(step.outcome) for step in steps] == ["warned", "succeeded"], steps
