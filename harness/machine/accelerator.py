@@ -14,6 +14,7 @@ import json
 import os
 import re
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from harness.deadline import Deadline
@@ -29,6 +30,9 @@ PROBE_SECONDS = 2.0
 EMULATOR = "qemu-system-x86_64"
 _REACHED = re.compile(rb"Kernel panic - not syncing: VFS|Unable to mount root fs")
 _KVM = Path("/dev/kvm")
+_CAPABILITIES = "arch-capabilities"
+_REFUSED = re.compile(rb"failed to set MSR 0x10a")
+"""The register with them, which some hosts show to QEMU and do not let it set."""
 
 
 def choose_accelerator(kernel: Path, *, fresh: bool = False) -> Accelerator:
@@ -42,9 +46,9 @@ def choose_accelerator(kernel: Path, *, fresh: bool = False) -> Accelerator:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             data = json.loads(kept.read_text())
             if data["key"] == key:
-                return Accelerator(kind=data["kind"], reason=data["reason"])
+                return Accelerator(data["kind"], data["reason"], tuple(data["without"]))
     answer = probe(kernel)
-    replace_file(kept, json.dumps({"key": key, "kind": answer.kind, "reason": answer.reason}))
+    replace_file(kept, json.dumps({"key": key, **asdict(answer)}))
     return answer
 
 
@@ -52,30 +56,39 @@ def probe(kernel: Path, *, seconds: float = PROBE_SECONDS) -> Accelerator:
     """Start ``kernel`` under KVM and see whether it gets anywhere within ``seconds``."""
     if not _KVM.exists():
         return Accelerator("tcg", "there is no /dev/kvm on this host")
+    answer, refused = _probed(kernel, seconds, ())
+    return _probed(kernel, seconds, (_CAPABILITIES,))[0] if refused else answer
+
+
+def _probed(kernel: Path, seconds: float, without: tuple[str, ...]) -> tuple[Accelerator, bool]:
+    """The answer, and whether QEMU could not give the guest what the host says of its processor's capabilities."""
     account = qemu_account()
     # In memory: nothing of it is left, whatever ends this process.
     with open(os.memfd_create("vmrole-kvm"), "rb") as kept:  # noqa: PTH123 (a descriptor)
         log = Path(f"/proc/self/fd/{kept.fileno()}")
         started = time.monotonic()
         argv = [
-            EMULATOR, "-accel", "kvm", "-cpu", "host", "-machine", "pc", "-m", "256", "-nodefaults", "-no-user-config",
-            "-display", "none", "-no-reboot", "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1",
-            "-serial", "stdio",
+            EMULATOR, "-accel", "kvm", "-cpu", ",".join(("host", *(f"{name}=off" for name in without))),
+            "-machine", "pc", "-m", "256", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", str(kernel), "-append", "console=ttyS0 panic=-1", "-serial", "stdio",
         ]  # fmt: skip
         try:
             run(argv, deadline=Deadline(seconds), output=log, account=account)
         except CommandError as error:
             if error.returncode == 127:
-                return Accelerator("tcg", f"{EMULATOR} is not installed")
-            if error.returncode is not None and not _REACHED.search(log.read_bytes()):
+                return Accelerator("tcg", f"{EMULATOR} is not installed"), False
+            said = log.read_bytes()
+            if error.returncode is not None and not _REACHED.search(said):
                 who = f" by {account.name}, under which QEMU runs" if account else ""
-                return Accelerator("tcg", f"KVM cannot be used{who}: {_last_line(log) or error.message}")
+                why = f"KVM cannot be used{who}: {_last_line(log) or error.message}"
+                return Accelerator("tcg", why), _REFUSED.search(said) is not None
         took = time.monotonic() - started
         said = log.read_bytes()
         if _REACHED.search(said):
-            return Accelerator("kvm", f"a guest kernel started natively in {took:.1f} s")
+            return Accelerator("kvm", f"a guest kernel started natively in {took:.1f} s", without), False
         how_far = f"got as far as '{_last_line(log)}'" if said.strip() else "printed nothing"
-        return Accelerator("tcg", f"/dev/kvm opens, but a guest kernel {how_far} within {seconds:.0f} s on it")
+        why = f"/dev/kvm opens, but a guest kernel {how_far} within {seconds:.0f} s on it"
+        return Accelerator("tcg", why), False
 
 
 def _key(kernel: Path) -> str:

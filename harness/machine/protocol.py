@@ -43,6 +43,8 @@ class Accelerator:
 
     kind: Literal["kvm", "tcg"]
     reason: str
+    without: tuple[str, ...] = ()
+    """Features of this host's processor that guests cannot be given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Template:
     """Seconds since 1970."""
     slowness: float | None = None
     """How many times longer than natively the guest takes; None where that was not measured."""
+    accelerator: str = "tcg"
+    """What its guest ran with, and its forks run with."""
 
     @property
     def ram(self) -> Path:
@@ -178,6 +180,7 @@ def _read(folder: Path) -> Template | None:
         if not all((folder / name).exists() for name in FILES):
             return None
         fields = {name: record[name] for name in ("key", "image", "image_key", "memory_mb", "cpus", "created")}
-        return Template(folder=folder, slowness=record.get("slowness"), **fields)
+        more = {name: record[name] for name in ("slowness", "accelerator") if name in record}
+        return Template(folder=folder, **fields, **more)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.machine.protocol import MachineSpec
+from harness.machine.protocol import Accelerator, MachineSpec
 
 NETDEV = "vmrole{index}"
 """Identifier of our own `-netdev user`; monitor commands that forward ports name it."""
@@ -46,7 +46,7 @@ class DomainFiles:
     """A medium in a drive of its own, which is started from where the disk starts nothing."""
 
 
-def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
+def domain_xml(spec: MachineSpec, files: DomainFiles, accelerator: Accelerator) -> str:
     """The domain XML of ``spec``.
 
     Everything a guest does not need costs boot time under TCG, so there is no graphics, USB, option ROM or balloon;
@@ -54,7 +54,7 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     ``-netdev user,restrict=on`` is ours because libvirt's <interface type='user'> has no ``restrict`` and would let the
     guest reach the host's loopback at 10.0.2.2 (measured).
     """
-    domain = ET.Element("domain", type="kvm" if kvm else "qemu")
+    domain = ET.Element("domain", type="kvm" if accelerator.kind == "kvm" else "qemu")
     _text(domain, "name", spec.name)
     _text(domain, "memory", str(spec.memory_mb), unit="MiB")
     _text(domain, "vcpu", str(spec.cpus))
@@ -72,7 +72,7 @@ def domain_xml(spec: MachineSpec, files: DomainFiles, *, kvm: bool) -> str:
     features = ET.SubElement(domain, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
-    _cpu(domain, kvm=kvm)
+    _cpu(domain, accelerator)
     clock = ET.SubElement(domain, "clock", offset="utc")
     ET.SubElement(clock, "timer", name="hpet", present="no")
     # A guest that powers itself off, reboots or panics stays visible to whoever waits for it.
@@ -112,10 +112,13 @@ def cdrom_xml(medium: str | None, *, plain: bool = False) -> str:
     return ET.tostring(_cdrom(ET.Element("devices"), medium, plain=plain), encoding="unicode")
 
 
-def _cpu(domain: ET.Element, *, kvm: bool) -> None:
-    """Under TCG a plain model: guests use what they find, and AVX2 above all is slow to emulate."""
-    if kvm:
-        ET.SubElement(domain, "cpu", mode="host-passthrough")
+def _cpu(domain: ET.Element, accelerator: Accelerator) -> None:
+    """With KVM the host's own, without its time stamp counter for a clock, which does not go on from a saved state as
+    kvm-clock does. Under TCG a plain model: guests use what they find, and AVX2 above all is slow to emulate."""
+    if accelerator.kind == "kvm":
+        host = ET.SubElement(domain, "cpu", mode="host-passthrough", check="none")
+        for name in accelerator.without:
+            ET.SubElement(host, "feature", policy="disable", name=name)
         return
     cpu = ET.SubElement(domain, "cpu", mode="custom", match="exact", check="none")
     _text(cpu, "model", "Nehalem", fallback="allow")

@@ -110,7 +110,8 @@ class LibvirtHypervisor:
         """See protocol.Hypervisor."""
         if not isinstance(self._storage, LocalFiles):
             raise HostError("checkpoints are there for machines of the in-process driver only")
-        machine = Forks(self._connection, self._storage).resume(spec, checkpoint, deadline)
+        forks = Forks(self._connection, self._storage, self.accelerator(spec.image))
+        machine = forks.resume(spec, checkpoint, deadline)
         try:
             yield machine
         finally:
@@ -123,7 +124,7 @@ class LibvirtHypervisor:
         if freeze is None or why:
             return self._cold(spec, Origin(False, why or ""), deadline)
         assert isinstance(self._storage, LocalFiles)
-        forks = Forks(self._connection, self._storage)
+        forks = Forks(self._connection, self._storage, self.accelerator(spec.image))
         # A template that does not work is made anew once: a damaged one must not cost more than that.
         for attempt in (1, 2):
             try:
@@ -154,13 +155,10 @@ class LibvirtHypervisor:
             return "its data disks are there from power-on, and the template has none"
         if firmware() is None:
             return "QEMU's firmware bios-256k.bin is not where this is known to be"
-        if self.accelerator(image).kind != "tcg":
-            return "forks with KVM were never tried"
         return None
 
     def _cold(self, spec: MachineSpec, origin: Origin, deadline: Deadline) -> LibvirtMachine:
         connection, storage, image = self._connection, self._storage, spec.image
-        kvm = self.accelerator(image).kind == "kvm"
         machine = new_machine(connection, storage, spec, origin)
         try:
             backing = storage.image_file(image.disk, image.key)
@@ -179,7 +177,7 @@ class LibvirtHypervisor:
                 ),
                 setup=storage.image_file(image.setup, image.key) if image.setup else None,
             )
-            machine.start(files, domain_xml(spec, files, kvm=kvm), deadline=deadline)
+            machine.start(files, domain_xml(spec, files, self.accelerator(image)), deadline=deadline)
         except BaseException:
             machine.close()
             raise

@@ -18,7 +18,8 @@ from harness.deadline import Deadline
 from harness.errors import HostError
 from harness.machine.accelerator import EMULATOR
 from harness.machine.checkpoints import Checkpoint, link
-from harness.machine.protocol import FreezePoint, MachineSpec, Origin
+from harness.machine.protocol import Accelerator, FreezePoint, MachineSpec, Origin
+from harness.machine.qemu import processor
 from harness.machine.qemu.connection import Connection
 from harness.machine.qemu.domain import DomainFiles, domain_xml
 from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
@@ -52,9 +53,10 @@ def uefi() -> tuple[str, str]:
 class Forks:
     """Templates and their forks on the in-process driver."""
 
-    def __init__(self, connection: Connection, storage: LocalFiles) -> None:
+    def __init__(self, connection: Connection, storage: LocalFiles, accelerator: Accelerator) -> None:
         self._connection = connection
         self._storage = storage
+        self._accelerator = accelerator
         self._store = TemplateStore.of_user()
 
     def discard(self, template: Template) -> None:
@@ -88,7 +90,7 @@ class Forks:
         try:
             disk = self._storage.overlay_on(spec.name, str(template.disk), "qcow2", deadline=deadline)
             files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True, firmware=firmware())
-            machine.start(files, domain_xml(spec, files, kvm=False), state=template.state, deadline=deadline)
+            machine.start(files, domain_xml(spec, files, self._accelerator), state=template.state, deadline=deadline)
             freeze.recall(template.folder)
             freeze.greet(machine, deadline=deadline)
         except BaseException:
@@ -100,11 +102,18 @@ class Forks:
         """A machine that goes on from ``checkpoint``. Raises HostError when that cannot be, and nothing is left."""
         checkpoint.check()
         saved = checkpoint.facts
-        template = self._store.find(saved.template) if saved.template == self._key(spec) else None
-        if template is None:
+        template = self._store.find(saved.template)
+        if template and template.accelerator != self._accelerator.kind:
+            kind, here = template.accelerator.upper(), self._accelerator
+            raise HostError(
+                f"the checkpoint before {checkpoint.step} was taken with {kind}, and guests run with "
+                f"{here.kind.upper()} here: {here.reason}",
+                hint="run it again",
+            )
+        if template is None or template.key != self._key(spec):
             raise HostError(
                 f"the template that the checkpoint before {checkpoint.step} is based on is gone",
-                hint="the image, QEMU or the machine's size changed since; run it again",
+                hint="the image, QEMU, the machine's size or this host's processor changed since; run it again",
             )
         check_same(template, saved.made, checkpoint.step)
         # The layers are in the machine's own folder too: it is to outlive the checkpoint, and may be saved itself.
@@ -115,7 +124,7 @@ class Forks:
         try:
             disk = self._storage.overlay_on(spec.name, saved.disk, "qcow2", deadline=deadline)
             files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True, firmware=firmware())
-            xml = domain_xml(spec, files, kvm=False)
+            xml = domain_xml(spec, files, self._accelerator)
             state, pages = checkpoint.folder / "state", checkpoint.folder / "ram"
             machine.start(files, xml, state=state, pages=pages, layers=layers, deadline=deadline)
         except BaseException:
@@ -139,7 +148,7 @@ class Forks:
                 )
                 medium = self._storage.medium(spec.name, spec.medium) if spec.medium else None
                 files = replace(self._files(spec, disk), ram=str(ram), firmware=firmware(), medium=medium)
-                machine.start(files, domain_xml(spec, files, kvm=False), deadline=deadline)
+                machine.start(files, domain_xml(spec, files, self._accelerator), deadline=deadline)
                 freeze.reach(machine, deadline=deadline)
                 machine.freeze(work / "state")
                 freeze.keep(work)
@@ -149,7 +158,8 @@ class Forks:
                     "image_key": image.key,
                     "memory_mb": spec.memory_mb,
                     "cpus": spec.cpus,
-                    "slowness": freeze.slowness,
+                    "slowness": freeze.slowness if self._accelerator.kind == "tcg" else None,
+                    "accelerator": self._accelerator.kind,
                 }
                 return self._store.put(work, key, facts)
             finally:
@@ -167,15 +177,19 @@ class Forks:
             channel=socket_of(self._connection, spec, "channel"),
         )
 
+    def _processor(self) -> tuple[str, ...]:
+        """What a state depends on beside its domain: with KVM the host's processor, of which QEMU compares nothing."""
+        return processor.identity() if self._accelerator.kind == "kvm" else ()
+
     def _key(self, spec: MachineSpec) -> str:
-        """The whole domain without names, paths and ports, the image as it was built, the program QEMU, and what a
-        template has."""
+        """The whole domain without names, paths and ports, the image as it was built, the program QEMU, the processor,
+        and what a template has."""
         plain = replace(spec, name="template", medium=None)
         files = DomainFiles("qemu", "kernel", "initrd", "disk", None, "console", "channel", "ram", firmware=firmware())
         # Not the connection's emulator: that may be a program of ours that starts this one.
         emulator = Path(which(EMULATOR) or "").stat()
-        parts = [domain_xml(plain, files, kvm=False), spec.image.key, spec.image.built, spec.image.disk]
-        parts += [emulator.st_size, emulator.st_mtime_ns, SCHEMA]
+        parts = [domain_xml(plain, files, self._accelerator), spec.image.key, spec.image.built, spec.image.disk]
+        parts += [emulator.st_size, emulator.st_mtime_ns, SCHEMA, *self._processor()]
         return hashlib.sha256("\0".join(str(part) for part in parts).encode()).hexdigest()[:16]
 
 
