@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing that leaves the harness shows a secret: every one becomes ``__**__``, the portal's own mark.
 
-A secret is recognised in plain, in JSON, XML, URL and shell quoting, as UTF-16 text, and in base64 (standard and
-URL-safe alphabet, all three alignments, of the UTF-8 and the UTF-16LE bytes: the latter is what
-``powershell -EncodedCommand`` takes). One with letters beyond ASCII also with those composed and decomposed, in the
-code pages of Western Windows, and as what becomes of it when it is written in one encoding and read in another.
+A secret is recognised in plain, in JSON, XML, HTML, URL and shell quoting, as a literal and a pattern of PowerShell, in
+its raw CLIXML, as UTF-16 text, as hexadecimal and octal bytes, and in base64 (standard and URL-safe alphabet, all three
+alignments, of the UTF-8 and the UTF-16LE bytes, quoted or not: the latter is what ``powershell -EncodedCommand``
+takes); plain and in base64 also where a line is wrapped within it. One with letters beyond ASCII also with those
+composed and decomposed, in the code pages of Western Windows, best fit, and as what becomes of it when it is written in
+one encoding and read in another (docs/reports.md lists all, and what cannot be found).
 Secrets under four characters are not looked for in text, they would mask half of it; where a value is known to be one,
 as in a plan, it is masked by field.
 
@@ -17,17 +19,18 @@ from __future__ import annotations
 import base64
 import contextlib
 import html
+import html.entities
 import json
 import re
 import shlex
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-from ahocorasick_rs import BytesAhoCorasick, MatchKind
+from ahocorasick_rs import BytesAhoCorasick, Implementation, MatchKind
 
 MASK: Final = "__**__"
 #: Shorter secrets are masked by field only.
@@ -48,6 +51,23 @@ CODE_PAGES: Final = ("latin-1", "cp1252", "cp850", "cp437")
 """What programs of a Western Windows and old ones of Linux write."""
 _LONG: Final = 64 * 1024
 """Characters of a secret whose misread forms, some hundred of them, are still looked for."""
+_WRAPPED: Final = range(8, 1025)
+"""Bytes of a spelling that is found where a line is wrapped within it."""
+_JOINT: Final = re.compile(
+    rb"(?:\x1b\[[0-9;]{0,12}m){0,4}[ \t]{0,4}\r?\n(?:\x1b\[[0-9;]{0,12}m|[ \t]){0,40}(?:\|[ \t]{1,4})?"
+    rb"(?:\x1b\[[0-9;]{0,12}m){0,4}[ \t]?"
+)
+"""What is between two lines: PowerShell 7 writes ``     | `` before the second one of an error, coloured."""
+_JOINTS: Final = 512
+"""Bytes that the joints of one secret may take together."""
+_FIRST: Final = 3
+"""Bytes before the first joint. What lacks fewer at its beginning is looked for by itself."""
+_MOST_WRAPPED: Final = 64
+"""Secrets whose wrapped forms are looked for: the automaton of a hostile package's thousands would fill any memory."""
+_MUCH: Final = 8 << 20
+"""Bytes after which an automaton is made that is twice as quick, takes 0.1 s to make, and some 50 MB."""
+_MOST_QUICK: Final = 300_000
+"""Bytes of patterns that it may have."""
 _LOST: Final = "?\ufffd"
 """What stands for a character that an encoding does not have."""
 _UNSEEN: Final = re.compile("[\x80-\x9f]")
@@ -79,12 +99,21 @@ class Masker:
         for secret in self.secrets:
             plain |= _plain_spellings(secret)
             encoded |= _base64_cores(secret)
-        self._all = spellings = plain | encoded
+        self._all = plain | encoded
         self.__dict__.pop("_pieces", None)
-        self.longest = max(map(len, spellings), default=-2 * _EDGE) + 2 * _EDGE
+        wrapped: dict[Bytes, bool] = {}
+        for secret in self.secrets[-_MOST_WRAPPED:]:
+            wrapped |= _that_wrap(secret)
+        ends, self._wrapped = _wrapped_by_start(wrapped)
+        plain |= {form[cut:] for form in wrapped for cut in range(1, _FIRST) if len(form) - cut in _WRAPPED}
+        spellings = plain | encoded
+        self.longest = max(map(len, spellings), default=-2 * _EDGE) + 2 * _EDGE + (_JOINTS if wrapped else 0)
         heads = {spelling[:HEAD] for spelling in plain}
         patterns = [*heads, *({spelling[:HEAD] for spelling in encoded} - heads)]
-        self._plain = len(heads)
+        self._plain, self._closed = len(heads), len(patterns)
+        self._of_whole = BytesAhoCorasick(patterns, matchkind=MatchKind.LeftmostLongest) if ends else None
+        self._ends = [places for end, places in ends.items() if end not in heads and end not in encoded]
+        patterns += [end for end in ends if end not in heads and end not in encoded]
         wholes: dict[Bytes, list[Bytes]] = {}
         for spelling in spellings:
             if len(spelling) > HEAD:
@@ -92,6 +121,8 @@ class Masker:
         self._wholes = {number: wholes[head] for number, head in enumerate(patterns) if head in wholes}
         # of two secrets that start alike the longer one is masked whole
         self._automaton = BytesAhoCorasick(patterns, matchkind=MatchKind.LeftmostLongest) if patterns else None
+        self._patterns = patterns if sum(map(len, patterns)) <= _MOST_QUICK else []
+        self._seen = 0
 
     def text(self, text: str) -> str:
         if self._automaton is None:
@@ -148,17 +179,42 @@ class Masker:
         """
         if self._automaton is None:
             return
+        self._seen += len(data)
+        if self._seen > _MUCH and self._patterns:
+            how = Implementation.DFA
+            self._automaton = BytesAhoCorasick(self._patterns, matchkind=MatchKind.LeftmostLongest, implementation=how)
+            self._patterns = []
         at = 0
         for pattern, start, end in self._automaton.find_matches_as_indexes(data):
             if end <= at:
                 continue
-            for whole in self._wholes.get(pattern, ()):
-                end = max(end, start + _alike(data, start, whole))
-            if pattern >= self._plain:
-                start, end = _widened(data, start, end)
-            if end > at:
-                yield max(start, at), end
-                at = end
+            for first, last in self._found(data, pattern, start, end):
+                if last > at:
+                    yield max(first, at), last
+                    at = last
+
+    def _found(self, data: Bytes, pattern: int, start: int, end: int) -> Iterable[tuple[int, int]]:
+        """All of a secret whose ``pattern`` was found. Where that is a beginning at the end of a line, and the rest of
+        it does not follow: what else may begin within it."""
+        if pattern >= self._closed:
+            places = self._ends[pattern - self._closed]
+            joined = max([_followed(data, start, form, place) for form, place in places])
+            if joined:
+                return ((start, joined),)
+            assert self._of_whole is not None
+            inner = self._of_whole.find_matches_as_indexes(data[start + 1 : end + HEAD])
+            after = start + 1
+            return [
+                found
+                for which, first, last in inner
+                if after + first < end
+                for found in self._found(data, which, after + first, after + last)
+            ]
+        if wholes := self._wholes.get(pattern, ()):
+            known = self._wrapped.get(data[start : start + _FIRST], ())
+            end = max(end, *[start + _alike(data, start, whole) for whole in wholes])
+            end = max([end, *[_followed(data, start, form, 0) for form in known]])
+        return (_widened(data, start, end) if pattern >= self._plain else (start, end),)
 
     def stream(self) -> MaskStream:
         """A filter for bytes that come in pieces: a secret cut by their borders is found too."""
@@ -236,6 +292,50 @@ class _Pieces:
         return sorted(found, key=lambda span: (span[0], -span[1]))
 
 
+def _that_wrap(secret: str) -> dict[bytes, bool]:
+    """The spellings of a secret that are looked for across lines, and whether the next line may be indented."""
+    texts = {form for text in {secret, unicodedata.normalize("NFC", secret)} for form in (text, _doubled(text))}
+    forms = {text.encode("utf-8", "surrogatepass"): True for text in texts}
+    forms |= dict.fromkeys(_base64_cores(secret, alone=True), False)
+    return {form: indented for form, indented in forms.items() if len(form) in _WRAPPED}
+
+
+_Place = tuple[bytes, int]
+"""A form, and how much of it stands before the end of a line."""
+
+
+def _wrapped_by_start(forms: Mapping[bytes, bool]) -> tuple[dict[bytes, list[_Place]], dict[bytes, list[bytes]]]:
+    """The beginnings that may stand at the end of a line, with that, and the forms by how they begin."""
+    ends: dict[bytes, list[_Place]] = {}
+    by_start: dict[bytes, list[bytes]] = {}
+    for form, indented in forms.items():
+        by_start.setdefault(form[:_FIRST], []).append(form)
+        for length in range(_FIRST, min(len(form), HEAD)):
+            # What begins the next line is a part of what is looked for: many a line ends in a word of a secret.
+            following = form[length:].lstrip(b" ")[:1]
+            starts = (following, b" ", b"\x1b") if indented else (following,)
+            for end in (*(line + start for line in (b"\n", b"\r\n") for start in starts), *([b"\x1b"] * indented)):
+                ends.setdefault(form[:length] + end, []).append((form, length))
+    return ends, by_start
+
+
+def _followed(data: bytes, start: int, form: bytes, place: int) -> int:
+    """Where ``form`` ends, which begins at ``start`` and may be on several lines; 0 where it is not there. ``place``
+    bytes of it are known to be."""
+    at, left = start + place, _JOINTS
+    while place < len(form):
+        if data[at : at + 1] == form[place : place + 1]:
+            at, place = at + 1, place + 1
+            continue
+        joint = _JOINT.match(data, at) if place else None
+        if joint is None or (left := left - (joint.end() - at)) < 0:
+            return 0
+        at = joint.end()
+        while form[place : place + 1] == b" ":
+            place += 1
+    return at
+
+
 def _begins(known: list[bytes], piece: bytes) -> bool:
     """Whether one of ``known``, which are sorted, begins with ``piece``."""
     place = bisect_left(known, piece)
@@ -259,9 +359,116 @@ def _spellings(secret: str) -> set[str]:
     with contextlib.suppress(UnicodeEncodeError):  # half a surrogate pair has no URL form
         found |= {quote(secret), quote(secret, safe=""), quote_plus(secret)}
     shell = shlex.quote(secret)
-    found |= {shell[1:-1] if shell.startswith("'") else shell, secret.replace("'", "''"), repr(secret)[1:-1]}
+    found |= {shell[1:-1] if shell.startswith("'") else shell, _doubled(secret), repr(secret)[1:-1]}
     found.add("\0".join(secret))  # UTF-16 that was read as if it were bytes
     return {text for text in found if len(text) >= SHORTEST}
+
+
+def _of_programs(secret: str) -> set[str]:
+    """How PowerShell, .NET and other programs write a secret where they quote it for another reader."""
+    found = {secret.replace('"', '""'), secret.replace("'", "''"), re.escape(secret), _clixml(secret)}
+    found |= {_clixml(html.escape(secret, quote=False)), secret.translate(_BACKTICKS), secret.translate(_PATTERN)}
+    found |= {_json(secret, marks, upper=upper, ascii=ascii) for marks, upper, ascii in _JSONS}
+    found |= {form.replace("/", "\\/") for form in found if "\\u" in form}
+    found |= _html(secret)
+    with contextlib.suppress(UnicodeEncodeError):
+        for kept in _URLS:
+            for form in (quote(secret, safe=kept), quote(secret, safe=kept + " ").replace(" ", "+")):
+                found |= {form, re.sub("%..", lambda code: code[0].lower(), form)}
+    fit = _best_fit(secret)
+    found |= {fit} if _enough(fit, secret) else set()
+    data = secret.encode("utf-8", "surrogatepass")
+    found.add("".join(chr(byte) if byte < 0x80 else f"\\{byte:03o}" for byte in data))
+    for coded in (data, secret.encode("utf-16-le", "surrogatepass")):
+        found |= _as_numbers(coded)
+    return {text for text in found if len(text) >= SHORTEST}
+
+
+def _as_numbers(data: bytes) -> set[str]:
+    """Bytes as programs list them."""
+    codes = [f"{byte:02x}" for byte in data]
+    found = {separator.join(codes) for separator in ("", " ", "-", ":", ", 0x", ",0x")}
+    found |= {form.upper().replace("0X", "0x") for form in found}
+    found |= {separator.join(map(str, data)) for separator in (",", ", ", " ")}
+    return {*found, "".join(f"\\x{code}" for code in codes)}
+
+
+_QUOTES: Final = "'\u2018\u2019\u201a\u201b"
+_BACKTICKS: Final = str.maketrans({mark: f"`{mark}" for mark in '`$"\u201c\u201d\u201e'})
+"""A text in double quotes of PowerShell."""
+_PATTERN: Final = str.maketrans(
+    {mark: f"\\{mark}" for mark in "\\*+?|{[()^$.# "} | {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
+)
+"""[regex]::Escape."""
+_JSONS: Final = tuple(
+    (marks, upper, ascii)
+    for marks in ("<>'&", "<>&", "<>'&\"", "<>'&\"+`")
+    for upper in (False, True)
+    for ascii in (False, True)
+)
+"""Characters that are in code in ConvertTo-Json of Windows PowerShell, in Go, in ConvertTo-Json -EscapeHandling
+EscapeHtml, and in .NET; in which case, and whether all that is not ASCII is, too."""
+_URLS: Final = ("", "!*()-._", "!*()'-._~", ";/?:@&=+$,#[]!*'()")
+"""What WebUtility.UrlEncode, Uri.EscapeDataString and Uri.EscapeUriString keep."""
+_FITS: Final = str.maketrans(
+    "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u2013\u2014\u2022\u00df", "''''" + '"""' + "--*s"
+)
+"""Letters of code page 1252 that Unicode does not take apart."""
+
+
+def _doubled(text: str) -> str:
+    """A literal in single quotes of PowerShell, to which typographic ones are quotes as well."""
+    return "".join(mark * 2 if mark in _QUOTES else mark for mark in text)
+
+
+def _json(text: str, marks: str, *, upper: bool, ascii: bool) -> str:
+    out = json.dumps(text, ensure_ascii=ascii)[1:-1]
+    if '"' in marks:
+        out = out.replace('\\"', '"')
+    out = "".join(f"\\u{ord(mark):04x}" if mark in marks else mark for mark in out)
+    return re.sub(r"(\\u)([0-9a-f]{4})", lambda code: code[1] + code[2].upper(), out) if upper else out
+
+
+def _html(text: str) -> set[str]:
+    """Character references: by name, decimal and hexadecimal, of the marks alone and of what is beyond ASCII, too."""
+    found = set()
+    for form in ("&#{};", "&#x{:x};", "&#x{:X};", ""):
+        for marks in (_MARKS, {mark: form.format(ord(mark)) or _MARKS[mark] for mark in _MARKS}):
+            for as_dotnet in (False, True):
+                found.add("".join(_reference(letter, form, marks, as_dotnet) for letter in text))
+    return found
+
+
+_MARKS: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
+
+
+def _reference(letter: str, form: str, marks: dict[str, str], as_dotnet: bool) -> str:
+    code = ord(letter)
+    if letter in marks:
+        return marks[letter]
+    # .NET writes what is in 160 to 255 or beyond 16 bits so, and keeps the rest.
+    if code < 0x80 or (as_dotnet and not (0xA0 <= code <= 0xFF or code > 0xFFFF)):
+        return letter
+    if form:
+        return form.format(code)
+    name = html.entities.codepoint2name.get(code)
+    return f"&{name};" if name else letter
+
+
+def _clixml(text: str) -> str:
+    """As it stands in CLIXML: control characters and halves of pairs in code, and what looks like code as well."""
+    out = []
+    for letter in re.sub("_(?=[xX])", "_x005F_", text):
+        units = letter.encode("utf-16-be", "surrogatepass")
+        coded = len(units) == 4 or ord(letter) < 0x20
+        out += [f"_x{units[at : at + 2].hex().upper()}_" for at in range(0, len(units), 2)] if coded else [letter]
+    return "".join(out)
+
+
+def _best_fit(text: str) -> str:
+    """What Windows makes of letters that a code page lacks: those that look like them."""
+    letters = unicodedata.normalize("NFKD", text.translate(_FITS))
+    return "".join(letter if letter.isascii() else "?" for letter in letters if not unicodedata.combining(letter))
 
 
 def _plain_spellings(secret: str) -> set[bytes]:
@@ -271,6 +478,8 @@ def _plain_spellings(secret: str) -> set[bytes]:
     for form in composed:
         for text in _spellings(form):
             found |= _unicode(text) | _in_code_pages(text)
+        for text in _of_programs(form) if len(form) <= _LONG else ():
+            found |= _unicode(text)
     if not secret.isascii() and len(secret) <= _LONG:
         for misread in {misread for form in composed for misread in _misread(form)}:
             for text in _spellings(misread):
@@ -330,23 +539,32 @@ def _enough(form: str, text: str) -> bool:
     return lost <= 0 or len(form) - lost >= SHORTEST
 
 
-def _base64_cores(secret: str) -> set[bytes]:
-    """What the secret surely looks like in base64, in both alphabets, whatever stands before and after it.
+def _base64_cores(secret: str, *, alone: bool = False) -> set[bytes]:
+    """What the secret surely looks like in base64, in both alphabets, whatever stands before and after it, also where
+    it is quoted in what is coded; ``alone`` only as it is, in the first alphabet.
 
     At each alignment some characters at the ends hold bits of the neighbours and are left out.
     """
     cores: set[bytes] = set()
     datas: set[bytes] = set()
-    for form in _composed(secret):
-        datas |= {form.encode("utf-8", "surrogatepass"), form.encode("utf-16-le", "surrogatepass")}
-        datas |= _in_code_pages(form)
+    for form in [secret] if alone else _composed(secret):
+        texts = {form, *(_quoted(form) if not alone and len(form) <= _LONG else ())}
+        datas |= {text.encode(name, "surrogatepass") for text in texts for name in ("utf-8", "utf-16-le")}
+        datas |= set() if alone else _in_code_pages(form)
     for data in datas:
         for shift in range(3):
             code = base64.b64encode(bytes(shift) + data)
             core = code[(0, 2, 3)[shift] : len(code) - (0, 3, 2)[(shift + len(data)) % 3]]
             if len(core) >= SHORTEST:
-                cores |= {core, core.translate(_URL_SAFE)}
+                cores |= {core} if alone else {core, core.translate(_URL_SAFE)}
     return cores
+
+
+def _quoted(text: str) -> set[str]:
+    """How a script, a command or a document that is coded as a whole has it."""
+    xml = html.escape(text, quote=False)
+    found = {_doubled(text), text.replace("'", "''"), text.translate(_BACKTICKS), text.replace('"', '""'), xml}
+    return found | {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1], xml.replace('"', "&quot;")}
 
 
 def _alike(data: bytes, start: int, whole: bytes) -> int:
