@@ -218,6 +218,7 @@ def _extension(
     from harness.package.external import with_external
     from harness.package.lint import lint, tags, without_powershell
     from harness.package.parameters import Parameters, document_secrets
+    from harness.package.programs import without_programs_32
     from harness.package.scripts import script_findings
     from harness.plan.linux import command_findings, started_files
 
@@ -239,6 +240,8 @@ def _extension(
         findings.extend(tags(package.document, recipe.tags, image))
         if recipe.lacks_powershell:
             findings.extend(without_powershell(package.document, image))
+        if recipe.lacks_programs_32:
+            findings.extend(without_programs_32(package, recipe))
 
 
 def _definition(

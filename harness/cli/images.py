@@ -87,10 +87,14 @@ def list_(as_json: bool) -> None:
     help="Of a stand-in for Windows: NAME-powershell, with the PowerShell 7 in this zip (Windows, x64).",
 )
 @click.option("--sha256", metavar="DIGEST", help="What that zip must have; an address needs it.")
+@click.option(
+    "--programs-32", is_flag=True, help="Of a stand-in for Windows: NAME-32, which executes 32-bit programs, too."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def build(name: str, again: bool, powershell: str | None, sha256: str | None, as_json: bool) -> None:
+def build(name: str, again: bool, powershell: str | None, sha256: str | None, programs_32: bool, as_json: bool) -> None:
     """Build the image NAME unless it is there."""
     from harness.deadline import Deadline
+    from harness.image import catalog
     from harness.image.build import ensure_image
     from harness.run.host import IMAGE_SECONDS
     from harness.run.interrupt import interruptible
@@ -99,6 +103,8 @@ def build(name: str, again: bool, powershell: str | None, sha256: str | None, as
         click.echo(line, err=True)
 
     cache, deadline = _cache(), Deadline(IMAGE_SECONDS)
+    if programs_32:
+        name = catalog.with_programs_32(name)
     with interruptible():
         if powershell:
             name = _with_powershell(name, powershell, sha256, cache, deadline, progress)

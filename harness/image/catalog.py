@@ -16,6 +16,7 @@ from harness.image.cache import check_owner, default_folder
 from harness.image.recipe import Recipe
 
 _INHERITED = ("suite", "disk_mb", "kernel_arguments", "first_modules", "second_modules")
+_SUFFIX_32 = "-32"
 _ENGINE = 23.0
 """How many times slower .NET is in an emulated guest."""
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -88,6 +89,18 @@ def load(name: str, folder: Path | None = None) -> Source:
     return Source(recipe, path)
 
 
+def with_programs_32(name: str) -> str:
+    """The name of the image that is ``name`` with 32-bit programs. Raises UsageError where there is none."""
+    load(name)
+    wanted = name if name.endswith(_SUFFIX_32) else f"{name}{_SUFFIX_32}"
+    if wanted in names(images_folder()):
+        return wanted
+    raise UsageError(
+        f"the image {name} is not made with 32-bit programs, only the stand-in for Windows is",
+        hint="'vmrole images build windows-stand-in --programs-32', with --powershell ZIP for one that has both",
+    )
+
+
 def recipe_of(text: Mapping[str, object], path: Path, folder: Path | None = None) -> tuple[Recipe, Path]:
     """The recipe ``text``, which was found in ``path``, and where its sources are.
 
@@ -95,7 +108,7 @@ def recipe_of(text: Mapping[str, object], path: Path, folder: Path | None = None
     the one that it is based on. Raises ValidationError, or FileNotFoundError for one that is like none of ours.
     """
     place = folder or images_folder()
-    if like := text.get("like"):
+    while like := text.get("like"):
         if like not in names(place):
             raise FileNotFoundError(f"there is no recipe {like!r} that it could be like")
         path = place / str(like)

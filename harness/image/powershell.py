@@ -9,13 +9,13 @@ image's key. Nothing is unpacked by a name that was not looked at before (harnes
 from __future__ import annotations
 
 import re
-import struct
 import tomllib
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from pydantic import ValidationError
 
+from harness import winprogram
 from harness.deadline import Deadline
 from harness.errors import HostError, PackageError, UsageError
 from harness.image import catalog
@@ -33,9 +33,7 @@ _MOST_BYTES: Final = 1 << 30
 _MOST_ENGINE: Final = 4 << 20
 _RUNTIME: Final = "coreclr.dll"
 _OLDEST: Final = 7
-_HEAD: Final = 4096
 _HINT: Final = "it is the zip for Windows, x64, as published"
-_AMD64: Final = 0x8664
 _VERSION: Final = re.compile("ProductVersion".encode("utf-16-le") + rb"(?:\0\0)+((?:[0-9A-Za-z.-]\0){1,60})")
 """In a program's version resource (VS_VERSIONINFO): the name, padding, the value, which may go on after a blank."""
 
@@ -118,7 +116,7 @@ def _look(file: Path) -> None:
         except PackageError as error:
             raise UsageError(error.message, hint=_HINT) from None
         lacks = _RUNTIME not in archive.entries
-    if _processor(program[:_HEAD]) != _AMD64:
+    if winprogram.machine(program[: winprogram.HEAD]) != winprogram.AMD64:
         raise UsageError(f"{ENGINE} in the PowerShell zip {file} is no program for 64-bit Windows (x64)", hint=_HINT)
     version = _version(library)
     if version and int(re.split(r"\D", version)[0] or 0) < _OLDEST:
@@ -137,17 +135,6 @@ def _open(file: Path) -> Archive:
         return Archive(file, Findings(), called=f"the PowerShell zip {file}")
     except PackageError as error:
         raise UsageError(error.message, hint=_HINT) from None
-
-
-def _processor(head: bytes) -> int | None:
-    """Of a program as Windows has them."""
-    if head[:2] != b"MZ" or len(head) < 64:
-        return None
-    (at,) = struct.unpack_from("<I", head, 60)
-    if head[at : at + 4] != b"PE\0\0" or len(head) < at + 6:
-        return None
-    (machine,) = struct.unpack_from("<H", head, at + 4)
-    return int(machine)
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

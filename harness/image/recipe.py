@@ -31,7 +31,7 @@ class Recipe(BaseModel):
     stand_in: bool = False
     freeze_point: Literal["awaiting-instance", "specialised"]
     renews: tuple[Literal["entropy", "clock", "host-key", "name"], ...] = ()
-    cannot: tuple[Literal["powershell", "run-as", "features"], ...] = ()
+    cannot: tuple[Literal["powershell", "run-as", "features", "programs-32"], ...] = ()
     """What its guest cannot do; a step that needs it is not executable (docs/windows-guest.md)."""
     devices: Literal["virtio", "plain"] = "virtio"
     """plain: SATA and an e1000e card, for which every Windows Server has drivers; no channel to an agent then."""
@@ -74,6 +74,18 @@ class Recipe(BaseModel):
     """SHA-256 of the PowerShell that the user supplied for a stand-in (harness.image.powershell); "" for none."""
     masked: tuple[str, ...] = ()
     """'system/UNIT' and 'system-generators/NAME' that are linked to /dev/null below /etc/systemd."""
+
+    @property
+    def lacks_programs_32(self) -> bool:
+        """Whether it stands in for Windows without 32-bit programs."""
+        return self.stand_in and "programs-32" in self.cannot
+
+    @property
+    def hint_32(self) -> str:
+        """How an image that is the same, but has 32-bit programs, is made."""
+        zipped = " --powershell ZIP" if self.powershell else ""
+        plain = self.name.removesuffix("-powershell") if zipped else self.name
+        return f"'vmrole images build {plain} --programs-32{zipped}' makes an image that can"
 
     @property
     def lacks_powershell(self) -> bool:

@@ -118,6 +118,10 @@ CODES: Final[dict[str, tuple[Severity, str]]] = {
     "command-file-missing": ("warning", "a command names a file that the payload does not have"),
     "requirement-tag": ("warning", "a requirement tag that the image named with --image does not declare"),
     "image-powershell": ("warning", "the extension starts PowerShell, and the image named with --image has none"),
+    "image-32-bit": (
+        "warning",
+        "a command names a 32-bit program of the payload, and the image named with --image executes none",
+    ),
     # scripts of the payload (harness.package.scripts)
     "script-bom": ("warning", "a byte order mark before #! or before the first command of a script"),
     "script-utf16": ("warning", "a script in UTF-16, which neither a shell nor cmd.exe reads"),

@@ -9,6 +9,8 @@ import pytest
 
 from harness.errors import HarnessError, UsageError
 from harness.image import catalog
+from harness.image.build import image_key
+from harness.run.windows.caveats import caveat
 
 
 def test_debian_is_there() -> None:
@@ -22,6 +24,26 @@ def test_debian_is_there() -> None:
 def test_a_recipe_masks_what_its_base_does_and_more() -> None:
     base, own = (set(catalog.load(name).recipe.masked) for name in ("debian-12", "windows-stand-in"))
     assert base < own and "system/ldconfig.service" in own - base
+
+
+def test_the_stand_in_with_32_bit_programs_is_the_stand_in_but_for_those() -> None:
+    plain, other = catalog.load("windows-stand-in"), catalog.load("windows-stand-in-32")
+    assert set(plain.recipe.cannot) - set(other.recipe.cannot) == {"programs-32"}
+    assert plain.recipe.lacks_programs_32 and not other.recipe.lacks_programs_32
+    assert other.recipe.model_copy(update={"name": plain.recipe.name, "cannot": plain.recipe.cannot}) == plain.recipe
+    assert other.layers == plain.layers and image_key(other) != image_key(plain)
+    assert "32-bit programs" in caveat(plain.recipe) and "32-bit programs" not in caveat(other.recipe)
+
+
+@pytest.mark.parametrize("name", ["windows-stand-in", "windows-stand-in-32"])
+def test_the_option_for_32_bit_programs_names_that_image(name: str) -> None:
+    assert catalog.with_programs_32(name) == "windows-stand-in-32"
+
+
+@pytest.mark.parametrize("name", ["debian-12", "windows-server"])
+def test_other_images_are_not_made_with_32_bit_programs(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"the image {name} is not made with 32-bit programs"):
+        catalog.with_programs_32(name)
 
 
 def test_unknown_image_names_the_known_ones() -> None:

@@ -94,9 +94,9 @@ def supplied(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 
     monkeypatch.setenv("VMROLE_CACHE_DIR", str(cache))
 
-    def make(more: bytes) -> Source:
+    def make(more: bytes, name: str = "windows-stand-in") -> Source:
         file = zipped(tmp_path, ("pwsh.exe", PROGRAM + more), ("coreclr.dll", b"x"))
-        source = variant("windows-stand-in", file, cache=Cache.of_user(), deadline=Deadline(HANGS))
+        source = variant(name, file, cache=Cache.of_user(), deadline=Deadline(HANGS))
         return load(source)
 
     return make
@@ -114,6 +114,14 @@ def test_it_is_another_image(supplied: Callable[[bytes], Source]) -> None:
     assert "the PowerShell in it is one that was supplied, and runs on Wine" in caveat(one.recipe)
     assert "supplied" not in caveat(plain.recipe)
     assert WindowsExecutor.of(one.recipe).supplied and not WindowsExecutor.of(plain.recipe).supplied
+
+
+def test_one_with_32_bit_programs_takes_a_powershell_too(supplied: Callable[..., Source]) -> None:
+    both = supplied(b"one", "windows-stand-in-32")
+    assert both.recipe.name == "windows-stand-in-32-powershell" and both.recipe.powershell
+    assert both.recipe.cannot == ("run-as", "features") and both.layers == load("windows-stand-in").layers
+    with_it = supplied(b"one").recipe
+    assert with_it.lacks_programs_32 and "windows-stand-in --programs-32 --powershell ZIP" in with_it.hint_32
 
 
 def test_one_that_is_not_in_the_cache_any_more(supplied: Callable[[bytes], Source], cache: Path) -> None:

@@ -19,6 +19,7 @@ from harness.errors import GuestError
 from harness.guest.protocol import MAX_OUTPUT, Guest, GuestResult
 from harness.guest.winrm import WinRmGuest
 from harness.guest.wintext import HELPER
+from harness.image.catalog import load
 from harness.masking import Masker
 from harness.package import read_package
 from harness.package.parameters import read_parameters
@@ -33,6 +34,7 @@ from harness.run.windows.execute import WindowsExecutor
 from harness.run.windows.job import MOST, Ending, job_of, read_ending
 from tests.conftest import HANGS, SAMPLES, NativeWindows, compile_windows
 from tests.standin.native import FILLING, in_wine, wine_environment
+from tests.standin.programs32 import INSTALLER, program_32
 
 PAYLOAD = "0b1f1c52-93a5-4f0b-8a7d-0d5c1b6c1a0f"
 RECORDER = r"""
@@ -111,7 +113,8 @@ def run(native_windows: NativeWindows, guest: WinRmGuest, tmp_path: Path) -> Run
         ran, bus = Ran(), EventBus()
         ran.plan = plan
         bus.subscribe(ran)
-        executor = WindowsExecutor(True, frozenset(cannot))
+        hint = load("windows-stand-in").recipe.hint_32
+        executor = WindowsExecutor(True, frozenset(cannot), hint_32=hint)
         executor.prepare(plan, guest, bus, deadline=Deadline(HANGS))
         limit = Deadline(seconds)
         execute(plan, executor, guest, bus, deadline=limit, masker=Masker(), slowness=slowness, again=again)
@@ -300,14 +303,40 @@ def test_what_cannot_be_started(run: Run) -> None:
     assert "there is no folder C:\\nowhere" in (ran.steps["preinstall-1"].finding or "")
 
 
-def test_32_bit_programs(run: Run, native_windows: NativeWindows) -> None:
-    # The head of a program for another processor is enough to be refused.
-    head = bytearray(512)
-    head[0:2], head[60], head[64:70] = b"MZ", 64, b"PE\0\0\x4c\x01"
-    (native_windows.drive / "old.exe").write_bytes(bytes(head))
-    ran = run(scripts(script(1, "C:\\old.exe")))
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("C:\\old.exe", "it is a 32-bit program"),
+        ("cmd.exe /c C:\\old.exe", "it started a 32-bit program"),
+        ("cmd.exe /c C:\\old.exe & exit 0", "it started a 32-bit program"),
+        ("rundll32.exe C:\\old.exe,Entry", "it started a 32-bit program"),
+        ("%SystemRoot%\\SysWOW64\\reg.exe query HKLM", "it used reg.exe (32-bit)"),
+        (
+            "cmd.exe /c %SystemRoot%\\SysWOW64\\WindowsPowerShell\\v1.0\\powershell.exe 1",
+            "it used powershell.exe (32-bit)",
+        ),
+    ],
+)
+def test_32_bit_programs_are_not_executable(run: Run, native_windows: NativeWindows, line: str, said: str) -> None:
+    (native_windows.drive / "old.exe").write_bytes(program_32(7))
+    ran = run(scripts(script(1, line), script(2, "cmd.exe /c echo after")), cannot=("programs-32",))
+    assert ran.outcomes == {"preinstall-1": "not_executable", "preinstall-2": "succeeded"}, ran.steps
+    assert ran.steps["preinstall-1"].finding == (
+        f"{said}, which this guest cannot execute; "
+        "'vmrole images build windows-stand-in --programs-32' makes an image that can"
+    )
+
+
+def test_an_installer_with_a_32_bit_action_is_not_executable(
+    run: Run, native_windows: NativeWindows, tmp_path: Path
+) -> None:
+    """Wine's would wait without an end for the process that it runs the action in."""
+    (tmp_path / "action.dll").write_bytes(program_32(0))
+    (tmp_path / "old.wxs").write_text(INSTALLER)
+    subprocess.run(["wixl", "-a", "x86", "-o", native_windows.drive / "old.msi", "old.wxs"], cwd=tmp_path, check=True)
+    ran = run(scripts(script(1, "msiexec.exe /i C:\\old.msi /qn")), cannot=("programs-32",))
     assert ran.outcomes == {"preinstall-1": "not_executable"}, ran.steps
-    assert "32-bit" in (ran.steps["preinstall-1"].finding or "")
+    assert "it used msiexec.exe (32-bit), which" in (ran.steps["preinstall-1"].finding or "")
 
 
 def test_endless_output_is_cut(run: Run, native_windows: NativeWindows) -> None:

@@ -21,7 +21,7 @@ from harness.deadline import Deadline
 from harness.image.windows import compile_program
 from standin.auth import Account, password_hash
 from standin.http import Server
-from standin.places import ENVIRONMENT
+from standin.places import ENVIRONMENT, LOG
 from standin.runner import Runner
 from standin.shells import Shells
 from tests.standin.tree import copy_prefix, in_tree
@@ -115,7 +115,9 @@ def wine_prefix(prefix: Path) -> Iterator[dict[str, str]]:
 @contextlib.contextmanager
 def listening(folder: Path, environment: dict[str, str]) -> Iterator[Listener]:
     """A listener whose commands run in the prefix of ``environment``; ``folder`` is for its files."""
-    runner = Runner(in_wine(compile_tool("runner", folder)), environment)
+    log = Path(environment["WINEPREFIX"]).parent / "run" / LOG.name
+    log.parent.mkdir(exist_ok=True)
+    runner = Runner(in_wine(compile_tool("runner", folder)), environment, log)
     certificate, key = _certificate(folder)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, key)

@@ -30,7 +30,7 @@ _KEPT_SECONDS = 86_400.0
 _LIBRARY = "usr/lib/x86_64-linux-gnu/wine"
 _PREFIX = "var/lib/standin/prefix"
 # In a mount namespace of its own: so no mount is left behind. The temporary folder, where Wine has its sockets, is the
-# prefix's own: Debian's wineserver 10.0 ends at once when TMPDIR names another.
+# prefix's own: Debian's wineserver 10.0 ends at once when TMPDIR names another. So is that where the guest's log is.
 _ENTER = """\
 set -e
 tree=$1 own=${WINEPREFIX%/*}
@@ -40,6 +40,8 @@ case $PWD/ in "$shared"/*) here=$PWD ;; *) here=/ ;; esac
 mkdir -p "$own/tmp"
 for folder in /proc /dev; do mount --rbind "$folder" "$tree$folder"; done
 mount --bind "$own/tmp" "$tree/tmp"
+mkdir -p "$own/run" "$tree/run/vmrole"
+mount --bind "$own/run" "$tree/run/vmrole"
 mkdir -p "$tree$shared"
 mount --rbind "$shared" "$tree$shared"
 exec chroot "$tree" env -C "$here" "$@"

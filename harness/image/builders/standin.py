@@ -30,12 +30,16 @@ CMD = "programs/cmd"
 """Where the sources of cmd are in those of Wine."""
 _HELPER = "/usr/lib/apt/apt-helper"
 _MIRROR = "http://deb.debian.org/debian"
+_WINE = "libwine"
+_TARGET_32 = "i686-w64-mingw32"
 _LIBRARIES = ("ws2_32", "advapi32", "crypt32")
 
 
 def build(source: Source, components: Path, folder: Path, *, deadline: Deadline, progress: Progress) -> Parts:
     """See ``harness.image.builders.Build``."""
     check_zstd()  # before minutes of work whose end needs it
+    if not source.recipe.lacks_programs_32:
+        _check_compiler()
     wheels, sources = folder / "wheels", folder / "sources"
     _download(source, wheels, deadline)
     _fetch(source, sources, deadline)
@@ -51,6 +55,8 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
         progress("compiling cmd")
         argv = ["sh", str(source.folder / "cmd/build"), str(sources / CMD), str(programs / "cmd.exe")]
         run(argv, deadline=deadline)
+        if not source.recipe.lacks_programs_32:
+            run([*argv[:3], str(work / "cmd-32.exe"), _TARGET_32], deadline=deadline)
         shutil.rmtree(sources)
         shutil.copyfile(source.folder / "tools/unavailable.txt", work / "unavailable.txt")
         shutil.copytree(source.folder / "python", work / _PYTHON, ignore=shutil.ignore_patterns("__pycache__"))
@@ -71,7 +77,20 @@ def build(source: Source, components: Path, folder: Path, *, deadline: Deadline,
                 supplied.append(f"powershell={version}")
 
     parts = debian.build(source, components, folder, deadline=deadline, progress=progress, prepare=prepare)
+    if not source.recipe.lacks_programs_32:
+        # customize takes the same version, and dpkg does not know of it
+        supplied += [
+            f"{_WINE}:i386={each[len(_WINE) + 1 :]}" for each in parts.packages if each.startswith(f"{_WINE}=")
+        ]
     return replace(parts, packages=(*parts.packages, *supplied))
+
+
+def _check_compiler() -> None:
+    if shutil.which(f"{_TARGET_32}-gcc") is None:
+        raise HostError(
+            f"an image with 32-bit programs has a cmd that is one, and there is no {_TARGET_32}-gcc to compile it",
+            hint="install the package gcc-mingw-w64-i686-win32",
+        )
 
 
 def _download(source: Source, folder: Path, deadline: Deadline) -> None:

@@ -68,7 +68,7 @@ _CRASHES = (0xC0000005, 0xC0000409, 0xC0000602, 0xE0434352)
 _UNKNOWN = re.compile(r"The term\s+'([^'\r\n]{1,100})'\s+is\s+not\s+recognized\s+as\s+a\s+name\s+of\s+a\s+cmdlet")
 """Of PowerShell 7's error, which it wraps where the line is full."""
 _NAMED = 5
-"""Calls that a finding names."""
+"""Calls, or programs, that a finding names."""
 UNAVAILABLE = 9150
 """Exit code of the stand-in's programs that only say that it has none (images/windows-stand-in/tools/tool.h)."""
 _ENDED_EARLY = 1359
@@ -90,12 +90,15 @@ class WindowsExecutor:
     bus: EventBus | None = None
     supplied: bool = False
     """Whether the PowerShell of a stand-in is one that the user supplied."""
+    hint_32: str = ""
+    """Of an image without 32-bit programs: how one that has them is made."""
     calls: Calls | None = None
     """Of what is pretended; None where nothing is."""
 
     @classmethod
     def of(cls, recipe: Recipe) -> WindowsExecutor:
-        return cls(recipe.stand_in, frozenset(recipe.cannot), supplied=bool(recipe.powershell))
+        supplied = bool(recipe.powershell)
+        return cls(recipe.stand_in, frozenset(recipe.cannot), supplied=supplied, hint_32=recipe.hint_32)
 
     def prepare(
         self, plan: Plan, guest: Guest, bus: EventBus, *, deadline: Deadline, pretence: Pretence | None = None
@@ -199,9 +202,10 @@ class WindowsExecutor:
                 self.bus.notice(
                     "note", f"step {step.id} left the new file {file} in the payload, where updating may stumble on it"
                 )
+        if "programs-32" in self.cannot and (ending.bits == 32 or any(map(_is_32_bit, ending.unavailable))):
+            return Done(Outcome.not_executable, result, self._of_32_bits(ending))
         if ending.unavailable:
-            names = ", ".join(ending.unavailable[:5])
-            said = f"it used {names}, which the stand-in guest does not have"
+            said = f"{_used(ending.unavailable)}, which the stand-in guest does not have"
             return Done(Outcome.not_executable, result, said)
         # Of a lost end the service still knows the exit code.
         if self.stand_in and UNAVAILABLE in (ended, done.exit_code):
@@ -234,14 +238,23 @@ class WindowsExecutor:
             reasons.append(f"last output: {line}")
         return Done(outcome, result, "; ".join(reasons) or None, verdict.reboot, verdict.rerun)
 
+    def _of_32_bits(self, ending: Ending) -> str:
+        """Of a step that needs a 32-bit program, or is one."""
+        twins = [name for name in ending.unavailable if _is_32_bit(name)]
+        others = [name for name in ending.unavailable if not _is_32_bit(name)]
+        if ending.exit_code is None and ending.bits == 32:
+            what = "it is a 32-bit program"
+        else:
+            what = _used(twins) if twins else "it started a 32-bit program"
+        said = f"{what}, which this guest cannot execute; {self.hint_32}".removesuffix("; ")
+        return f"{said}; {_used(others)}, which no stand-in guest has" if others else said
+
     def _is_supplied(self, step: Step) -> bool:
         """Whether the PowerShell that was supplied executes ``step``."""
         return self.supplied and is_powershell(step.executable)
 
     def _never_ran(self, step: Step, result: GuestResult, ending: Ending) -> Done:
         """A program that could not be started: the author's mistake, but for what only this guest lacks."""
-        if ending.bits == 32 and self.stand_in:
-            return Done(Outcome.not_executable, result, "it is a 32-bit program, which the stand-in guest cannot start")
         if ending.unstartable == _ENDED_EARLY and self.stand_in:
             return Done(Outcome.not_executable, result, "Wine's process for it ended before it began, time and again")
         if ending.no_folder:
@@ -309,6 +322,15 @@ def _pretending(done: Done, calls: Sequence[PretendedCall]) -> Done:
     named = list(dict.fromkeys(str(call) for call in calls))
     more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
     return replace(done.noting(f"pretended: {', '.join(named[:_NAMED])}{more}"), pretended=tuple(calls))
+
+
+def _is_32_bit(unavailable: str) -> bool:
+    """Whether what was not available is the 32-bit twin of a program (images/windows-stand-in/tools/absent.c)."""
+    return unavailable.endswith(" (32-bit)")
+
+
+def _used(names: Sequence[str]) -> str:
+    return f"it used {', '.join(names[:_NAMED])}"
 
 
 def _engines_fault(code: int | None, err: str) -> str | None:

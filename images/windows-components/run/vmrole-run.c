@@ -27,7 +27,10 @@
 #define BEGUN L"C:\\ProgramData\\VMRole\\begun"
 #define RESTARTING L"C:\\ProgramData\\VMRole\\restarting"
 #define LOG L"C:\\Windows\\vmrole-unavailable.log"
+// Where Wine says what it cannot do; a path that Windows does not have.
+#define WINE_LOG L"\\\\?\\unix\\run\\vmrole\\standin.log"
 #define MOST_TOLD 20
+#define MOST_SAID 65536
 #define MOST_WATCHED 5000
 #define DRAIN_MS 1000
 #define STILL_MS 250
@@ -421,27 +424,44 @@ static void sorted_files(const wchar_t *folder, struct list *found)
 		qsort(found->items, found->count, sizeof *found->items, compare);
 }
 
-static uint64_t log_size(void)
+static uint64_t log_size(const wchar_t *path)
 {
 	WIN32_FILE_ATTRIBUTE_DATA data;
-	if (!GetFileAttributesExW(LOG, GetFileExInfoStandard, &data))
+	if (!GetFileAttributesExW(path, GetFileExInfoStandard, &data))
 		return 0;
 	return (uint64_t)data.nFileSizeHigh << 32 | data.nFileSizeLow;
 }
 
-static void tell_unavailable(uint64_t before)
+// What was written to a log since it had `before` bytes, less than `most`.
+static void read_log(const wchar_t *path, uint64_t before, char *data, DWORD most)
 {
 	DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, got = 0;
-	HANDLE file = CreateFileW(LOG, GENERIC_READ, share, NULL, OPEN_EXISTING, 0, NULL);
-	char data[4097];
-	if (file == INVALID_HANDLE_VALUE)
-		return;
-	LARGE_INTEGER at = {.QuadPart = (LONGLONG)before};
-	SetFilePointerEx(file, at, NULL, FILE_BEGIN);
-	ReadFile(file, data, sizeof data - 1, &got, NULL);
+	HANDLE file = CreateFileW(path, GENERIC_READ, share, NULL, OPEN_EXISTING, 0, NULL);
+	if (file != INVALID_HANDLE_VALUE) {
+		LARGE_INTEGER at = {.QuadPart = (LONGLONG)before};
+		SetFilePointerEx(file, at, NULL, FILE_BEGIN);
+		ReadFile(file, data, most - 1, &got, NULL);
+		CloseHandle(file);
+	}
 	data[got] = 0;
-	CloseHandle(file);
+}
+
+// Whether Wine, which has none of the libraries that they need, said so of a 32-bit program.
+static bool refused_32(uint64_t before)
+{
+	static char data[MOST_SAID];
+	read_log(WINE_LOG, before, data, sizeof data);
+	for (char *line = strtok(data, "\r\n"); line; line = strtok(NULL, "\r\n"))
+		if (!strncmp(line, "wine: failed to ", 16) && strstr(line, "syswow64"))
+			return true;
+	return false;
+}
+
+static void tell_unavailable(uint64_t before)
+{
+	char data[4097];
 	int told = 0;
+	read_log(LOG, before, data, sizeof data);
 	for (char *line = strtok(data, "\r\n"); line && told++ < MOST_TOLD; line = strtok(NULL, "\r\n"))
 		tell("unavailable", line);
 }
@@ -669,7 +689,7 @@ static int run(void)
 
 	struct list before = {0}, after = {0};
 	sorted_files(job.watch, &before);
-	uint64_t log = log_size();
+	uint64_t log = log_size(LOG), said = log_size(WINE_LOG);
 
 	static struct stream streams[2];
 	static struct feed feeding;
@@ -688,7 +708,7 @@ static int run(void)
 	BOOL started = create(&job, line, flags | CREATE_BREAKAWAY_FROM_JOB, &start, &process);
 	if (!started) {
 		DWORD why = GetLastError();
-		if (program && machine_of(program) == IMAGE_FILE_MACHINE_I386)
+		if ((program && machine_of(program) == IMAGE_FILE_MACHINE_I386) || refused_32(said))
 			tell("bits", "32");
 		tell_number("unstartable", why);
 		tell_unavailable(log);
@@ -732,6 +752,8 @@ static int run(void)
 		tell("cut", "1");
 	if (streams[0].full || streams[1].full)
 		tell("disk-full", "1");
+	if (refused_32(said))
+		tell("bits", "32");
 	tell_unavailable(log);
 	sorted_files(job.watch, &after);
 	int told = 0;

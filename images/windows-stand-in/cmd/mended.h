@@ -6,6 +6,7 @@
 
 #include <windows.h>
 #include <stdarg.h>
+#include <stddef.h>
 
 #define ERROR_NO_WORK_DONE 235L
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
@@ -29,6 +30,10 @@
 #define debugstr_w(text) ""
 #define wine_dbgstr_wn(text, count) ""
 #define wine_dbg_sprintf(...) ""
+
+/* What the headers of MinGW leave out: where a callee takes its arguments off the stack, it has to be known. */
+BOOL WINAPI VerifyConsoleIoHandle(HANDLE handle);
+LONG WINAPI RtlGetVersion(RTL_OSVERSIONINFOEXW *version);
 
 /* Marks a line that `edits` changed; build counts them. */
 #define MENDED
