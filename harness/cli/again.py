@@ -35,7 +35,7 @@ _DEFAULTS = {
     "pattern_defaults": ("--pattern-defaults", "recorded"),
 }
 _FLAGS = {"strict": "--strict", "allow_unexecuted": "--allow-unexecuted", "cold": "--cold",
-          "exact_timeouts": "--exact-timeouts"}  # fmt: skip
+          "exact_timeouts": "--exact-timeouts", "cold_engines": "--cold-engines"}  # fmt: skip
 _REPEATED = {
     "pretend": "--pretend",
     "certificates": "--certificate",

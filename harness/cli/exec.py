@@ -49,21 +49,33 @@ class Outcome:
 )
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole command.")
 @click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
+@click.option("--cold-engines", is_flag=True,
+              help="A PowerShell starts an engine of its own on a stand-in; none that stands by takes it.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one JSON document.")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
-    argv: tuple[str, ...], count: int, timeout: float | None, cold: bool, as_json: bool, **options: Any
+    argv: tuple[str, ...],
+    count: int,
+    timeout: float | None,
+    cold: bool,
+    cold_engines: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Run ARGV, without a shell, in a throwaway machine that is specialised exactly as in run.
 
     Its exit code is the command's own (over 255 becomes 1); with --count the highest; 125 when we failed.
     """
+    from harness.cli import run
     from harness.cli.main import say, tell
+    from harness.image import catalog
     from harness.run.interrupt import interruptible
     from harness.run.windows.execute import UNAVAILABLE
 
     with interruptible():
-        request = dataclasses.replace(machine_request(**options), cold=cold)
+        request = machine_request(**options)
+        wanted = run.cold_engines(catalog.load(request.image).recipe, asked=cold_engines)
+        request = dataclasses.replace(request, cold=cold, cold_engines=wanted)
         tell_machine(request)
         try:
             outcomes = _in_machines(request, argv, count, timeout, show=not as_json)
@@ -104,6 +116,7 @@ def _in_machines(
     from harness.run.limits import limited
     from harness.run.recorder import Recorder
     from harness.run.watch import watched
+    from harness.run.windows.engines import was_taken
 
     deadline, masker, turns = Deadline(timeout), Masker(request.secrets), threading.Lock()
     machines: list[Machine] = []
@@ -141,7 +154,10 @@ def _in_machines(
             with deployed as machine, watched(machine.machine, machine.guest):
                 running_it.set()
                 done = machine.guest.run(argv, deadline=deadline)
+                warm = not show and bool(image.recipe.powershell) and was_taken(machine.guest, deadline=deadline)
             outcome = _outcome(own, done, masker)
+            if warm:
+                outcome.instance["engine"]["warm"] = True
             if count > 1:
                 bus.notice("note", f"machine {number + 1} of {count}: exit code {outcome.instance['exit_code']}")
             if show:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from harness.run.certificates import Certificate
     from harness.run.request import MachineRequest
 
-_PRETENCE = [
+_POWERSHELL = [
     click.option("--pretend", multiple=True, metavar="NAMES",
                  help="Cmdlets that a stand-in with PowerShell pretends to have, with commas; 'common' for all "
                  "that are known. The run is incomplete then."),
     click.option("--pretend-modules", type=click.Path(path_type=Path), metavar="DIR",
                  help="PowerShell modules of your own that take the place of missing ones."),
+    click.option("--cold-engines", is_flag=True,
+                 help="Each step of PowerShell on a stand-in starts its own engine: none that stands by takes it."),
 ]  # fmt: skip
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,9 +69,9 @@ MACHINE_OPTIONS = (
 """Arguments of ``machine_request``."""
 
 
-def pretence_options(function: F) -> F:
-    """--pretend and --pretend-modules."""
-    for option in reversed(_PRETENCE):
+def powershell_options(function: F) -> F:
+    """--pretend, --pretend-modules and --cold-engines."""
+    for option in reversed(_POWERSHELL):
         function = option(function)
     return function
 

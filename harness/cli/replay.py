@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.options import pretence_options
+from harness.cli.options import powershell_options
 from harness.errors import HarnessError, UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
 @click.option("--exact-timeouts", is_flag=True,
               help="Time-outs of steps as their author wrote them, in an emulated guest too.")  # fmt: skip
-@pretence_options
+@powershell_options
 @click.option("--no-checkpoints", is_flag=True, help="Do not save the machine before each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 def command(run: str, step: str, package: Path | None, as_json: bool, **options: Any) -> None:  # fmt: skip
@@ -67,7 +67,8 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
     how = dict(kept.facts["how"])
     pretend = tuple(options.pop("pretend", ()) or how.get("pretend", ()))
     modules = options.pop("pretend_modules", None) or how.get("pretend_modules")
-    asked = {"exact_timeouts": options.pop("exact_timeouts", False) or how.get("exact_timeouts", False)}
+    flags = ("exact_timeouts", "cold_engines")
+    asked = {name: options.pop(name, False) or how.get(name, False) for name in flags}
     try:
         path = package or Path(how.pop("path"))
         extension = Path(how["extension"]) if how["extension"] else None
@@ -95,7 +96,7 @@ def prepare(kept: Kept, step: str, package: Path | None, **options: Any) -> RunR
         raise UsageError(f"{path} has no step {step!r}", hint=f"its steps are {', '.join(known)}")
     kept.before(step)
     again = ("vmrole", "replay", kept.run, "--from", step, *(("--package", str(package)) if package else ()))
-    again += ("--exact-timeouts",) if asked["exact_timeouts"] else ()
+    again += tuple(f"--{name.replace('_', '-')}" for name in flags if asked[name])
     again += tuple(word for names in pretend for word in ("--pretend", names))
     again += ("--pretend-modules", str(modules)) if modules else ()
     warnings = (*request.warnings, *changed_before(kept, request.plan, step))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from harness.cli.options import MACHINE_OPTIONS, machine_options, machine_request, pretence_options
+from harness.cli.options import MACHINE_OPTIONS, machine_options, machine_request, powershell_options
 from harness.cli.subject import Subject, place_of, plan_events, read_subject, subject_options
 from harness.errors import PackageError, UsageError
 
@@ -49,7 +49,7 @@ _REFUSED = ("value-rule", "reference-mismatch", "definition-not-here", "definiti
 @click.option("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Limit of the whole run.")
 @click.option("--exact-timeouts", is_flag=True,
               help="Time-outs of steps as their author wrote them, in an emulated guest too.")  # fmt: skip
-@pretence_options
+@powershell_options
 @click.option("--cold", is_flag=True, help="Boot from power-on instead of forking.")
 @click.option("--no-checkpoints", is_flag=True, help="Do not save the machine before each step.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -122,7 +122,11 @@ def prepare(path: Path, **options: Any) -> RunRequest:
     warnings += changed_values(package, subject.values, plan)
     name = run_name(package.name)
     return RunRequest(
-        machine=dataclasses.replace(machine, cold=options.get("cold", False)),
+        machine=dataclasses.replace(
+            machine,
+            cold=options.get("cold", False),
+            cold_engines=cold_engines(recipe, asked=options.get("cold_engines", False)),
+        ),
         package=package,
         plan=plan,
         output=options["output"] or Path("vmrole-runs") / name,
@@ -163,12 +167,23 @@ def pretence_of(names: Sequence[str], folder: Path | None, recipe: Recipe) -> Pr
     from harness.run.windows.pretence import pretence
 
     wanted = pretence(names, folder)
+    _require_powershell(recipe, "pretends commands")
+    return wanted
+
+
+def cold_engines(recipe: Recipe, *, asked: bool) -> bool:
+    """``asked``. Raises UsageError where no engine could stand by."""
+    if asked:
+        _require_powershell(recipe, "has engines that stand by")
+    return asked
+
+
+def _require_powershell(recipe: Recipe, what: str) -> None:
     if not recipe.powershell:
         raise UsageError(
-            f"only a stand-in for Windows with a PowerShell pretends commands, and the image {recipe.name} is none",
+            f"only a stand-in for Windows with a PowerShell {what}, and the image {recipe.name} is none",
             hint="'vmrole images build windows-stand-in --powershell ZIP' makes one",
         )
-    return wanted
 
 
 def run_name(subject: str) -> str:
@@ -195,6 +210,7 @@ def how_again(path: Path, subject: Subject, machine: MachineRequest, options: Ma
         "exact_timeouts": options.get("exact_timeouts", False),
         "pretend": list(options.get("pretend", ())),
         "pretend_modules": str(modules.absolute()) if (modules := options.get("pretend_modules")) else None,
+        "cold_engines": options.get("cold_engines", False),
         "image": machine.image,
         "memory": machine.memory_mb,
         "cpus": machine.cpus,

@@ -22,6 +22,8 @@ from harness.image.catalog import images_folder
 
 FOLDER: Final = "powershell"
 _SHARED: Final = "StandIn"
+_STANDBY: Final = "StandBy"
+"""What makes an engine stand by (tools/standby.c)."""
 _SHARED_PLACE: Final = r"C:\Program Files\PowerShell\StandIn"
 _INPUT: Final = "[Parameter(ValueFromPipeline, DontShow)] $InputObject"
 
@@ -67,8 +69,10 @@ def can_be_pretended() -> tuple[str, ...]:
 
 
 def write(folder: Path, target: Path) -> None:
-    """The modules of the tables in ``folder``, as ``target``/Modules, and what they share beside them."""
-    shutil.copytree(folder / _SHARED, target / _SHARED)
+    """The modules of the tables in ``folder``, as ``target``/Modules, and beside them what they share and what makes
+    an engine stand by."""
+    for name in (_SHARED, _STANDBY):
+        shutil.copytree(folder / name, target / name)
     answers = target / _SHARED / "pretended"
     answers.mkdir()
     for name, entry in pretended(folder).items():

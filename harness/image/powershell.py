@@ -32,6 +32,8 @@ _MOST_BYTES: Final = 1 << 30
 """Unpacked; those of PowerShell 7 have about 300 MB."""
 _MOST_ENGINE: Final = 4 << 20
 _RUNTIME: Final = "coreclr.dll"
+_PATIENCE: Final = 6
+"""Times what a boot may take: engines are warmed up before a guest is frozen."""
 _OLDEST: Final = 7
 _HINT: Final = "it is the zip for Windows, x64, as published"
 _VERSION: Final = re.compile("ProductVersion".encode("utf-16-le") + rb"(?:\0\0)+((?:[0-9A-Za-z.-]\0){1,60})")
@@ -51,7 +53,7 @@ def variant(name: str, file: Path, *, sha256: str | None = None, cache: Cache, d
         )
     _look(file)
     digest = verified(file, sha256, deadline, lambda _line: None)
-    text = f'like = "{name}"\nname = "{name}{SUFFIX}"\npowershell = "{digest}"\n'
+    text = f'like = "{name}"\nname = "{name}{SUFFIX}"\npowershell = "{digest}"\npatience = {_PATIENCE}\n'
     try:
         catalog.recipe_of(tomllib.loads(text), source.folder)
     except ValidationError as error:

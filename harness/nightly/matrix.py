@@ -24,7 +24,7 @@ _FILES = (
 _AS_THEY_ARE = (
     "local_resources", "service_role", "computer_name", "instance", "events", "pattern_defaults",
 )  # fmt: skip
-_SHARED = ("strict", "allow_unexecuted", "exact_timeouts", "cold", "memory", "cpus", "connect")
+_SHARED = ("strict", "allow_unexecuted", "exact_timeouts", "cold", "cold_engines", "memory", "cpus", "connect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ def _options(nightly: Nightly, entry: PackageEntry, folder: Path) -> dict[str, A
         "allow_unexecuted": bool(options["allow_unexecuted"]),
         "exact_timeouts": bool(options["exact_timeouts"]),
         "cold": bool(options["cold"]),
+        "cold_engines": bool(options["cold_engines"]),
         "pretend": own("pretend") or [],
         "pretend_modules": str(folder / modules) if (modules := own("pretend_modules")) else None,
         "network": own("network") or "none",

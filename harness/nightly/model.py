@@ -47,6 +47,9 @@ class _Options(_Model):
         description="Cmdlets that a stand-in with PowerShell pretends; common for all known.",
     )
     pretend_modules: str | None = Field(None, description="A folder with PowerShell modules of your own for that.")
+    cold_engines: bool | None = Field(
+        None, description="Each step of PowerShell starts an engine of its own on a stand-in."
+    )
     cold: bool | None = Field(None, description="Boot from power-on instead of forking.")
     checkpoints: bool | None = Field(
         None, description="Keep a failed run's checkpoints for replays; true unless given."

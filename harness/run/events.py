@@ -162,6 +162,8 @@ class StepFinished(Event):
     step: StepResult
     stdout: bytes = field(default=b"", repr=False, metadata={"wire": False})
     stderr: bytes = field(default=b"", repr=False, metadata={"wire": False})
+    warm: bool = field(default=False, metadata={"wire": False})
+    """Whether an engine of PowerShell that stood by ran it."""
     instance: str = "0"
 
 

@@ -209,7 +209,7 @@ class _Execution:
             finding=quoted(done.finding, _FINDING, mask=self.masker.bytes) if done.finding else None,
             pretended=tuple(self._masked(call) for call in done.pretended),
         )
-        self.bus.emit(StepFinished(step=told, stdout=stdout, stderr=stderr))
+        self.bus.emit(StepFinished(step=told, stdout=stdout, stderr=stderr, warm=done.warm))
 
     def _masked(self, call: PretendedCall) -> PretendedCall:
         def masked(value: Any) -> Any:

@@ -34,12 +34,19 @@ class Recorder:
         self._forked = False
         self._fork_reason: str | None = None
         self._instances: dict[str, InstanceResult] = {}
+        self._warm: set[str] = set()
+        """Instances of which an engine that stood by ran a step."""
         self._final: RunResult | None = None
 
     @property
     def instances(self) -> tuple[InstanceResult, ...]:
         engine = self._image.engine if self._image else None
-        return tuple(dataclasses.replace(instance, engine=engine) for instance in self._instances.values())
+
+        def of(instance: InstanceResult) -> InstanceResult:
+            own = dataclasses.replace(engine, warm=instance.id in self._warm) if engine else None
+            return dataclasses.replace(instance, engine=own)
+
+        return tuple(of(instance) for instance in self._instances.values())
 
     def result(self, conclusion: Conclusion | None = None) -> RunResult:
         """The result as far as it is known; before the end it says "interrupted", which is what a reader who finds
@@ -102,6 +109,8 @@ class Recorder:
                     ),
                 )
             case events.StepFinished():
+                if event.warm:
+                    self._warm.add(event.instance)
                 self._step(event.instance, event.step)
             case events.RunFinished():
                 self._final = event.result

@@ -119,7 +119,7 @@ class GoingBack:
         if (resumption := system.resumption) is None:
             raise UsageError(f"machines of {image.recipe.name} do not go on from checkpoints")
         try:
-            identity = resumption.recall(kept.facts["identity"])
+            identity = resumption.recall({**kept.facts["identity"], "cold_engines": self.request.cold_engines})
         except (KeyError, TypeError, ValueError) as error:
             raise HostError(f"the checkpoints of {kept.run} are damaged", hint="run it again") from error
         self.on_secrets(identity.secrets)

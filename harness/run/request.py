@@ -52,6 +52,8 @@ class MachineRequest:
     """The user's own answer file for Windows, into which ours is merged."""
     cold: bool = False
     """Boot from power-on instead of forking a template."""
+    cold_engines: bool = False
+    """End what stands by to run steps of PowerShell: each step starts its own engine."""
     image_key: str | None = None
     """The only build of the image that will do; None is whichever is there."""
     warnings: tuple[str, ...] = ()

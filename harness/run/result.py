@@ -95,7 +95,7 @@ class Engine:
     powershell: str | None = None
     """None when no PowerShell was supplied, or its version cannot be told."""
     warm: bool = False
-    """Whether steps of PowerShell come to an engine that runs already."""
+    """Whether an engine of PowerShell that stood by ran a step."""
 
     def __str__(self) -> str:
         return f"Wine {self.wine}" + (f", PowerShell {self.powershell}" if self.powershell else "")

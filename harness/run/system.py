@@ -41,7 +41,8 @@ class Specialization:
 class Done:
     """What became of one execution of a step, and why. ``reboot`` whether the guest has to restart before anything
     else, ``rerun`` whether the step is executed again after that, ``restarting`` whether it does so anyway, as it was
-    asked to from inside. A step that was not started has no ``result``."""
+    asked to from inside, ``warm`` whether an engine of PowerShell that stood by ran it. A step that was not started has
+    no ``result``."""
 
     outcome: Outcome
     result: GuestResult | None = None
@@ -49,6 +50,7 @@ class Done:
     reboot: bool = False
     rerun: bool = False
     restarting: bool = False
+    warm: bool = False
     pretended: tuple[PretendedCall, ...] = ()
 
     def noting(self, said: str) -> Done:

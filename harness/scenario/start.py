@@ -149,6 +149,7 @@ class VmRole:
         exact_timeouts: bool = False,
         pretend: Sequence[str] = (),
         pretend_modules: Path | None = None,
+        cold_engines: bool = False,
     ) -> ScenarioRole:
         """Deploy ``path``, an extension or with ``extension`` a definition, into a machine of its own, and return a
         ``ScenarioRole``. The machine is there until the test ends.
@@ -158,7 +159,8 @@ class VmRole:
         ``network`` is "none" or "nat", ``timeout`` the limit of the whole run in seconds.
         With ``exact_timeouts`` steps get the time-outs that their author wrote in an emulated guest, too.
         ``pretend`` names commands that a stand-in with PowerShell pretends to have, ``pretend_modules`` a folder with
-        modules of your own for that; ``role.pretended(STEP)`` tells what was called.
+        modules of your own for that; ``role.pretended(STEP)`` tells what was called. With ``cold_engines`` each step of
+        PowerShell starts an engine of its own there.
 
         An extension that fails raises nothing: ask ``role.verdict``. Steps that cannot be executed on the image skip
         the test with their names, unless ``allow_unexecuted``. A host that lacks something skips it too, with what is
@@ -205,6 +207,7 @@ class VmRole:
             exact_timeouts=exact_timeouts,
             pretend=tuple(pretend),
             pretend_modules=scene.folder / pretend_modules if pretend_modules else None,
+            cold_engines=cold_engines,
             case=scene.case,
         )
         _find_image(scene, request.machine)

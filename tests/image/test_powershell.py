@@ -128,7 +128,7 @@ def test_one_that_is_not_in_the_cache_any_more(supplied: Callable[[bytes], Sourc
     supplied(b"one")
     [kept] = (cache / "media").iterdir()
     assert tomllib.loads((cache / "recipes/windows-stand-in-powershell/recipe.toml").read_text()) == {
-        "like": "windows-stand-in", "name": "windows-stand-in-powershell", "powershell": kept.stem,
+        "like": "windows-stand-in", "name": "windows-stand-in-powershell", "powershell": kept.stem, "patience": 6,
     }  # fmt: skip
     kept.unlink()
     done = within(cache, "images", "build", "windows-stand-in-powershell")

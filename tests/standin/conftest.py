@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.standin.engine import Engine, powershell
 from tests.standin.native import Listener, listening, wine_prefix
 
 
@@ -28,3 +29,9 @@ def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 def listener(wine: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Listener]:
     with listening(tmp_path_factory.mktemp("listener"), wine) as listener:
         yield listener
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    with powershell(tmp_path_factory.mktemp("powershell")) as engine:
+        yield engine

@@ -5,26 +5,16 @@ from __future__ import annotations
 
 import base64
 import json
-import subprocess
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from harness.deadline import Deadline
-from harness.image import modules
 from harness.image.windows import compile_program
-from harness.run.windows import pretence as pretending
 from standin.proof import SCRIPT, WANTED, trouble
-from standin.runner import Runner
 from tests.conftest import HANGS
-from tests.powershell import powershell_zip
-from tests.standin.native import compile_tool, in_wine, wine_prefix
+from tests.standin.engine import Engine
 
-_ENGINE = "drive_c/Program Files/PowerShell"
-_SHIM = ("windows/system32/WindowsPowerShell/v1.0/powershell.exe", "windows/system32/pwsh.exe")
 _DETACHED = r"""
 #include <windows.h>
 int main(void)
@@ -44,73 +34,6 @@ _CONTOSO = """\
 function Install-Contoso { [CmdletBinding()] param([Parameter(ValueFromPipeline)] $At) process { "at $At" } }
 function Test-Contoso { throw 'not today' }
 """
-
-
-@dataclass(frozen=True)
-class Engine:
-    """PowerShell in a prefix whose drive C is ``drive``."""
-
-    runner: Runner
-    drive: Path
-
-    def run(self, line: str) -> tuple[int | None, str, str]:
-        """Exit code, standard output and standard error of a command line."""
-        for log in (self.unavailable, self.pretended):
-            log.write_bytes(b"")
-        process = self.runner.run(line, "C:\\", page=65001)
-        said = {"stdout": b"", "stderr": b""}
-        code = None
-        while code is None:
-            pieces, code = process.take(HANGS, 1 << 20)
-            assert pieces or code is not None, f"{line} does not end"
-            for stream, data in pieces:
-                said[stream] += data
-        process.close()
-        return code, said["stdout"].decode(), said["stderr"].decode()
-
-    def script(self, text: str) -> tuple[int | None, str, str]:
-        """The same of a script, by -File."""
-        (self.drive / "x.ps1").write_text(text, "utf-8")
-        return self.run("powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass -File C:\\x.ps1")
-
-    @property
-    def unavailable(self) -> Path:
-        return self.drive / "windows/vmrole-unavailable.log"
-
-    @property
-    def pretended(self) -> Path:
-        return self.drive / "windows/vmrole-pretended.log"
-
-    def pretend(self, *names: str, folder: Path | None = None) -> None:
-        """Have the engine pretend from now on what a run would."""
-        for path, data in pretending.files(pretending.pretence(names, folder)).items():
-            target = self.drive / path.removeprefix("C:\\").replace("\\", "/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    supplied = powershell_zip()
-    folder = tmp_path_factory.mktemp("powershell")
-    prefix = folder / "prefix"
-    with wine_prefix(prefix) as environment:
-        with zipfile.ZipFile(supplied) as archive:
-            archive.extractall(prefix / _ENGINE / "7")
-        modules.write(modules.tables(), prefix / _ENGINE)
-        shim = compile_tool("powershell", folder).read_bytes()
-        for name in _SHIM:
-            target = prefix / "drive_c" / name
-            target.unlink(missing_ok=True)
-            target.write_bytes(shim)
-        debugger = "HKLM\\Software\\Microsoft\\Windows NT\\CurrentVersion\\AeDebug"
-        value = in_wine("reg", "add", debugger, "/v", "Debugger", "/t", "REG_SZ", "/d", "", "/f")
-        subprocess.run(value, env=environment, check=True, capture_output=True, timeout=HANGS)
-        runner = Runner(in_wine(compile_tool("runner", folder)), environment)
-        try:
-            yield Engine(runner, prefix / "drive_c")
-        finally:
-            runner.stop()
 
 
 def test_the_proof_of_the_build(engine: Engine) -> None:
@@ -249,3 +172,37 @@ def test_modules_of_the_user(engine: Engine, tmp_path: Path) -> None:
         "New-NetFirewallRule", "Install-Contoso", "Test-Contoso", "Install-WindowsFeature",
     ]  # fmt: skip
     assert engine.unavailable.read_text() == "Get-Tpm of a pretended module that cannot be imported (x.ps1, line 5)\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("# " + "x" * (10 << 20) + "\n'ran'\nexit 3\n", 3, "ran\r\n"),
+        ("'said'\n" * 5000 + "exit 4\n", 4, "said\r\n" * 5000),
+        (f"$text = '{'y' * (1 << 20)}'; $text.Length; exit 5", 5, f"{1 << 20}\r\n"),
+        ("foreach ($n in 1..100000) { [Console]::WriteLine($n) }; exit 6", 6,
+         "".join(f"{n}\r\n" for n in range(1, 100001))),
+        ("Add-Type -Name Own -Namespace '' '[DllImport(\"kernel32\")] public static extern bool FreeConsole();'\n"
+         "[void] [Own]::FreeConsole(); 'after'; exit 7", 7, "after\r\n"),
+        ("$parent = (Get-Process -Id $PID).Parent; Stop-Process -Id $parent.Id -Force; $parent.ProcessName; exit 8",
+         0xFFFFFFFF, None),
+    ],
+    ids=["10 MB", "5,000 statements", "a line of 1 MB", "100,000 lines", "closes its console", "kills its parent"],
+)  # fmt: skip
+def test_unusual_scripts_have_their_own_outcome(engine: Engine, text: str, code: int, said: str | None) -> None:
+    ended, out, err = engine.script(text)
+    assert ended == code, (out[-300:], err[-300:])
+    assert said is None or out == said
+    assert not engine.unavailable.read_text()
+    assert engine.run("powershell -NoProfile -Command exit 3")[0] == 3
+
+
+def test_a_script_that_never_ends_is_ended(engine: Engine) -> None:
+    process = engine.runner.run("powershell -NoProfile -Command \"'begun'; while ($true) { }\"", "C:\\")
+    said = b""
+    while b"begun" not in said:
+        pieces, code = process.take(HANGS, 4096)
+        assert pieces and code is None
+        said += b"".join(data for _, data in pieces)
+    process.terminate()
+    assert process.finish(HANGS, 4096)[1] == 1067

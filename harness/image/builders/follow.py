@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Progress of a long program out of its log: mmdebstrap's ``I: ...`` lines are its stages."""
+"""Progress of a long program out of its log: mmdebstrap's ``I: ...`` lines are its stages, and what a hook of ours says
+for the user."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from pathlib import Path
 from harness.image.builders import Progress
 
 _EVERY = 0.2
+_NOTE = "vmrole-note: "
+"""Begins what a hook says for the user."""
 _STAGES = (
     "running apt-get update",
     "downloading packages",
@@ -32,9 +35,9 @@ def follow(log: Path, progress: Progress) -> Iterator[None]:
         while True:
             last = done.wait(_EVERY)
             lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
-            stages = [s for line in lines if line.startswith("I: ") for s in _STAGES if line[3:].startswith(s)]
+            stages = [said for line in lines if (said := _stage(line))]
             for stage in stages[told:]:
-                progress("customizing the tree" if "hook" in stage else stage)
+                progress(stage)
             told = max(told, len(stages))
             if last:
                 return
@@ -46,3 +49,10 @@ def follow(log: Path, progress: Progress) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+def _stage(line: str) -> str | None:
+    if line.startswith(_NOTE):
+        return line.removeprefix(_NOTE)
+    stage = next((s for s in _STAGES if line.removeprefix("I: ").startswith(s)), None) if line[:3] == "I: " else None
+    return "customizing the tree" if stage and "hook" in stage else stage

@@ -65,6 +65,8 @@ _UNSTARTABLE = {2: "there is no such program", 3: "there is no such program", 5:
 
 _CRASHES = (0xC0000005, 0xC0000409, 0xC0000602, 0xE0434352)
 """Exit codes of an engine that crashed: of .NET's runtime, and of a program that touched what is not there."""
+_NO_RUNSPACE = 70
+"""What PowerShell ends with, and says so, when it cannot begin."""
 _UNKNOWN = re.compile(r"The term\s+'([^'\r\n]{1,100})'\s+is\s+not\s+recognized\s+as\s+a\s+name\s+of\s+a\s+cmdlet")
 """Of PowerShell 7's error, which it wraps where the line is full."""
 _NAMED = 5
@@ -180,7 +182,7 @@ class WindowsExecutor:
         stderr, ending = read_ending(job.nonce, done.stderr)
         if not ending.is_whole(len(done.stdout), len(stderr)) and self._restarted(guest, before, coming, deadline):
             return Done(Outcome.warned, GuestResult(None, b"", b"", 0.0), _RESTARTED)
-        judged = replace(self._judge(step, done, stderr, ending), restarting=ending.restarting)
+        judged = replace(self._judge(step, done, stderr, ending), restarting=ending.restarting, warm=ending.warm)
         if texts and (wrong := silently_wrong(texts)):
             judged = judged.noting(f"on Wine, silently: {'; '.join(wrong)}")
         if texts and (otherwise := read_otherwise(texts)):
@@ -215,7 +217,7 @@ class WindowsExecutor:
             return Done(Outcome.unknown, result, _LOST)
         if ended is None:
             return self._never_ran(step, result, ending)
-        if self._is_supplied(step) and (fault := _engines_fault(ended, err)):
+        if self._is_supplied(step) and (fault := _engines_fault(ended, out, err, warm=ending.warm)):
             return Done(Outcome.not_executable, result, fault)
         assert step.policy is not None
         verdict = step.policy.judge(_signed(code), out, err, timed_out=ending.timed_out)
@@ -223,7 +225,8 @@ class WindowsExecutor:
         if ending.timed_out and step.timeout is not None:
             reasons[:1] = [f"it was stopped at its time-out of {step.timeout:g} s"]
         if self._is_supplied(step):
-            reasons.append("it ran in the PowerShell that was supplied for this image, on Wine")
+            by = ", by an engine that stood by" if ending.warm else ""
+            reasons.append(f"it ran in the PowerShell that was supplied for this image, on Wine{by}")
         outcome = Outcome(verdict.outcome)
         if ending.cut:
             reasons.append("its output was longer than is kept")
@@ -333,9 +336,12 @@ def _used(names: Sequence[str]) -> str:
     return f"it used {', '.join(names[:_NAMED])}"
 
 
-def _engines_fault(code: int | None, err: str) -> str | None:
-    """Why a step that PowerShell ran proves nothing, where that is the engine's doing or may be; None for others."""
-    if code in _CRASHES:
+def _engines_fault(code: int | None, out: str, err: str, *, warm: bool) -> str | None:
+    """Why a step that PowerShell ran proves nothing, where that is the engine's doing or may be; None for others. Of an
+    engine that stood by, which was started twice, every status of Windows and every error of .NET is its own."""
+    if warm and code == _NO_RUNSPACE and err and not out:
+        return "an engine of PowerShell that stood by did not start again"
+    if code in _CRASHES or (warm and code is not None and (code >> 28 == 0xC or code >> 16 == 0x8013)):
         return f"PowerShell itself crashed on Wine (0x{code:08X})"
     if code == 0 and (unknown := _UNKNOWN.search(err)):
         return f"it used {unknown[1]}, which the PowerShell of the stand-in guest does not know, and went on"

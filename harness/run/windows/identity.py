@@ -26,6 +26,7 @@ from harness.run.readback import Components
 from harness.run.result import CertificateResult, LocalResourceResult
 from harness.run.system import Specialization
 from harness.run.windows.answer import WindowsAnswer, WinRmCertificate, instance_files
+from harness.run.windows.engines import end_engines
 from harness.run.windows.readback import read_back
 from harness.run.windows.unattend import MSI, answer_file, encode_password, render, secrets_of
 
@@ -51,6 +52,7 @@ class WindowsIdentity:
     components: Components
     stand_in: bool
     secrets: list[str] = field(repr=False)
+    cold_engines: bool = False
 
     @classmethod
     def new(cls, request: MachineRequest, image: Image, token: str, nic: Nic, *, payload: bool) -> WindowsIdentity:
@@ -84,6 +86,7 @@ class WindowsIdentity:
             components,
             image.recipe.stand_in,
             [password, pfx_password, *shown, winrm.key_pem, *own],
+            request.cold_engines,
         )
 
     def write_medium(self, path: Path, image: Image, payload: Path | None) -> None:
@@ -103,7 +106,14 @@ class WindowsIdentity:
         """By WinRM, as real Windows is: the stand-in's channel is for its instance data only."""
         if isinstance(agent, ChannelGuest):
             agent.close()
-        return self._winrm(machine, deadline, boot_id=boot_id, restarted=announced_restart(machine))
+        guest = self._winrm(machine, deadline, boot_id=boot_id, restarted=announced_restart(machine))
+        if self.cold_engines:
+            try:
+                end_engines(guest, deadline=deadline)
+            except BaseException:
+                guest.close()
+                raise
+        return guest
 
     def _winrm(
         self,

@@ -103,6 +103,8 @@ class Ending:
     """What the helper itself could not do, one sentence."""
     unstartable: int | None = None
     """The error of Windows with which it could not be started."""
+    warm: bool = False
+    """Whether an engine of PowerShell that stood by ran it, or part of it."""
     bits: int = 64
     unavailable: tuple[str, ...] = ()
     """Programs of the stand-in guest that said that they are not available there."""
@@ -143,6 +145,7 @@ def read_ending(nonce: str, stderr: bytes) -> tuple[bytes, Ending]:
         timed_out="timed-out" in facts,
         cut="cut" in facts,
         disk_full="disk-full" in facts,
+        warm="warm" in facts,
         no_folder="no-folder" in facts,
         unstartable=number("unstartable"),
         bits=number("bits") or 64,

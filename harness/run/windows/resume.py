@@ -66,7 +66,16 @@ class WindowsResumption:
             payload=facts["payload"],
         )
         known = [str(secret) for secret in facts["secrets"]]
-        return WindowsIdentity(answer, facts["password"], b"", winrm, READ_BEFORE, facts["stand_in"], known)
+        return WindowsIdentity(
+            answer,
+            facts["password"],
+            b"",
+            winrm,
+            READ_BEFORE,
+            facts["stand_in"],
+            known,
+            facts.get("cold_engines", False),
+        )
 
     def go_on(self, machine: Machine, identity: Identity, changes: Changes | None, *, deadline: Deadline) -> Guest:
         """See the protocol. The payload comes as it did first, by the channel; Windows' own names for files decide what

@@ -29,6 +29,7 @@
 #define LOG L"C:\\Windows\\vmrole-unavailable.log"
 // Where Wine says what it cannot do; a path that Windows does not have.
 #define WINE_LOG L"\\\\?\\unix\\run\\vmrole\\standin.log"
+#define STANDBY L"C:\\Windows\\vmrole-standby.log" // of the engines that took a command line
 #define MOST_TOLD 20
 #define MOST_SAID 65536
 #define MOST_WATCHED 5000
@@ -689,7 +690,7 @@ static int run(void)
 
 	struct list before = {0}, after = {0};
 	sorted_files(job.watch, &before);
-	uint64_t log = log_size(LOG), said = log_size(WINE_LOG);
+	uint64_t log = log_size(LOG), said = log_size(WINE_LOG), taken = log_size(STANDBY);
 
 	static struct stream streams[2];
 	static struct feed feeding;
@@ -754,6 +755,8 @@ static int run(void)
 		tell("disk-full", "1");
 	if (refused_32(said))
 		tell("bits", "32");
+	if (log_size(STANDBY) > taken)
+		tell("warm", "1");
 	tell_unavailable(log);
 	sorted_files(job.watch, &after);
 	int told = 0;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* powershell.exe and pwsh.exe of an image that was built with a PowerShell which the user supplied: they start that one
  * (`vmrole images build NAME --powershell ZIP`). Between the two lies what PowerShell 7 reads differently: what begins
- * with no switch is a command to Windows PowerShell, and a file to PowerShell 7. */
-#include "tool.h"
-
-#define ENGINE L"C:\\Program Files\\PowerShell\\7\\pwsh.exe"
-enum { LINE = 32768 };
+ * with no switch is a command to Windows PowerShell, and a file to PowerShell 7. An engine that stands by takes the command
+ * line where it fits. */
+#include "engine.h"
+#include "handover.h"
 
 /* Whether `word` is the switch `name`, cut to no less than its first `least` letters. */
 static bool is_switch(const wchar_t *word, const wchar_t *name, size_t least)
@@ -65,29 +64,39 @@ static const wchar_t *bare_command(const wchar_t *at)
 	return NULL;
 }
 
-/* What the engine has to find: text without colours in its pipes, nothing that it asks the network for, and memory that
- * is never writable and executable at once, which Wine's is not. */
-static void set_environment(void)
+/* Whether the environment has what a process reads once, when it starts, with other values than an engine that stands by
+ * has read. */
+static bool starts_otherwise(const wchar_t *variable)
 {
-	static const wchar_t *const values[][2] = {{L"NO_COLOR", L"1"},
-						   {L"POWERSHELL_TELEMETRY_OPTOUT", L"1"},
-						   {L"POWERSHELL_UPDATECHECK", L"Off"},
-						   {L"DOTNET_EnableWriteXorExecute", L"0"}};
-	for (size_t i = 0; i < sizeof values / sizeof *values; i++)
-		if (!GetEnvironmentVariableW(values[i][0], NULL, 0))
-			SetEnvironmentVariableW(values[i][0], values[i][1]);
+	static const wchar_t *const once[] = {L"DOTNET_",          L"COMPlus_",  L"CORECLR_", L"POWERSHELL_",
+					      L"PSModuleAnalysis", L"NO_COLOR=", L"TERM=",    L"__PSLockdownPolicy"};
+	for (; *variable; variable += wcslen(variable) + 1) {
+		const wchar_t *value = wcschr(variable + 1, L'=');
+		bool read = false, ours = false;
+		for (size_t i = 0; i < sizeof once / sizeof *once; i++)
+			read |= _wcsnicmp(variable, once[i], wcslen(once[i])) == 0;
+		for (size_t i = 0; value && i < ENGINE_VALUES; i++) {
+			size_t length = wcslen(engine_values[i][0]);
+			ours |= (size_t)(value - variable) == length &&
+				_wcsnicmp(variable, engine_values[i][0], length) == 0 &&
+				wcscmp(value + 1, engine_values[i][1]) == 0;
+		}
+		if (read && !ours)
+			return true;
+	}
+	return false;
 }
 
-/* Without a console the engine says nothing, does nothing and ends with 0. */
-static bool has_console(void)
+/* Tells the harness (vmrole-run.exe) that a step came to an engine that stood by. */
+static void note_standby(void)
 {
-	DWORD mode;
-	HANDLE console = CreateFileW(L"CONOUT$", GENERIC_READ | GENERIC_WRITE, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
-				     OPEN_EXISTING, 0, NULL);
-	bool there = console != INVALID_HANDLE_VALUE && GetConsoleMode(console, &mode);
-	if (console != INVALID_HANDLE_VALUE)
-		CloseHandle(console);
-	return there;
+	DWORD wrote;
+	HANDLE log = CreateFileW(STANDBY_LOG, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL, OPEN_ALWAYS,
+				 0, NULL);
+	if (log != INVALID_HANDLE_VALUE) {
+		WriteFile(log, "powershell\n", 11, &wrote, NULL);
+		CloseHandle(log);
+	}
 }
 
 int main(void)
@@ -109,8 +118,10 @@ int main(void)
 	}
 	if (!has_console())
 		unavailable(L"powershell without a console");
-	set_environment();
-	if (!start_process(ENGINE, line, TRUE, 0, NULL, NULL, &how, &made))
+	set_engine_values();
+	if (!starts_otherwise(GetEnvironmentStringsW()) && (made.hProcess = standby_engine(line)) != NULL)
+		note_standby();
+	else if (!start_process(ENGINE, line, TRUE, 0, NULL, NULL, &how, &made))
 		unavailable(L"powershell");
 	WaitForSingleObject(made.hProcess, INFINITE);
 	GetExitCodeProcess(made.hProcess, &code);

@@ -10,10 +10,10 @@ import time
 import traceback
 from pathlib import Path
 
-from standin import kernel, places
+from standin import engines, kernel, places
 from standin.control import Control
 from standin.machine import Machine
-from standin.runner import Runner
+from standin.runner import Process, Runner
 from standin.setup import SetupError, specialize
 
 _SERVICE_SECONDS = 30.0
@@ -29,6 +29,8 @@ class Partner:
     def __init__(self) -> None:
         self.runner = Runner([places.WINE, str(places.PROGRAMS / "runner.exe")], places.ENVIRONMENT, places.LOG)
         self.machine = Machine(self.runner)
+        self._engines: list[Process] = []
+        """Of PowerShell, that stand by."""
 
     def serve(self) -> None:
         places.PARTNER.parent.mkdir(mode=0o700, exist_ok=True)
@@ -76,11 +78,14 @@ class Partner:
                     while process.take(60.0, 65536)[1] is None:
                         pass
                     process.close()
+            elif what == "engines":
+                if engines.are_there():
+                    self._engines += engines.stand_by_all(self.runner)
             elif what == "check":
                 self._check_service()
             else:
                 return f"the stand-in guest does not know how to {what}"
-        except SetupError as error:
+        except (SetupError, engines.EngineError) as error:
             return " ".join(str(error).split())
         except Exception as error:  # the agent has to hear something
             with places.LOG.open("a") as log:
