@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ntpath
+import re
 from typing import Final
 
 LONGEST: Final = 8191
@@ -22,6 +23,12 @@ def is_powershell(program: str | None) -> bool:
     """Whether ``program``, a name or a path, is Windows PowerShell or PowerShell 7."""
     name = ntpath.basename((program or "").strip().strip('"')).lower()
     return name.removesuffix(".exe") in ("powershell", "pwsh")
+
+
+def starts_powershell(line: str) -> bool:
+    """Whether the command ``line`` starts one of them, whose start takes seconds in an emulated guest."""
+    quoted = re.match(r'\s*"([^"]*)"', line)
+    return is_powershell(quoted[1] if quoted else line.strip().partition(" ")[0])
 
 
 def long_line(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import TextIO
 from harness.report.text import Masker, Shown, duration
 from harness.run import events
 from harness.run.result import Outcome, StepResult
+from harness.wincmd import starts_powershell
 
 _SHOWN_OUTPUT = 20
 """Lines of a stream shown of a step that did not succeed."""
@@ -55,7 +56,8 @@ class PlainReport:
                     for seen in wrong
                 ]
             case events.StepStarted():
-                return [f"step {line(event.id)} begins: {line(event.command or event.name, 400)}"]
+                starts = ", PowerShell starts" if starts_powershell(event.command) else ""
+                return [f"step {line(event.id)} begins{starts}: {line(event.command or event.name, 400)}"]
             case events.StepFinished():
                 return step_lines(event.step, self._shown)
             case events.RunRepeatable():

@@ -18,6 +18,7 @@ from harness.report.plain import step_lines
 from harness.report.text import Masker, Shown, duration
 from harness.run import events
 from harness.run.result import InstanceResult, Outcome, RunResult, Verdict
+from harness.wincmd import starts_powershell
 
 _OUTCOMES: dict[Outcome, tuple[str, str]] = {
     Outcome.succeeded: ("\u2713", "green"),
@@ -100,9 +101,10 @@ class TerminalReport:
                         self._line(f"! {said_wrong}, wanted was {self._shown.line(seen.wanted)}", "yellow")
             case events.StepStarted():
                 self._steps = [step for step in self._steps if step[0] != event.id]
+                starts = "PowerShell starts: " if starts_powershell(event.command) else ""
                 self._begin(
                     f"step {self._shown.line(event.id)}",
-                    self._shown.line(event.command or event.name, 100),
+                    starts + self._shown.line(event.command or event.name, 100),
                     event.timeout.used if event.timeout else None,
                 )
             case events.StepFinished(step=step):
