@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import packages, peers, scenarios, windows
+from tests.bench import packages, peers, powershell, scenarios, windows
 from tests.bench.machines import MANY, place
 from tests.conftest import SAMPLES, VMROLE
 from tests.run.test_certificates import make, write
@@ -132,6 +132,16 @@ def sessions(folder: Path) -> list[Row]:
     ]
 
 
+def engines(folder: Path) -> list[Row]:
+    """Steps of PowerShell on the stand-in, where there is one; the baselines are what they may take at most."""
+    rows = []
+    for step in powershell.measure(folder / "powershell", ROUNDS):
+        name = f"PowerShell in a fork, {step.name}"
+        rows.append(row(f"{name}, by an engine that stood by (baseline: at most)", step.warm, step.most_warm))
+        rows.append(row(f"{name}, by an engine of its own (baseline: at most)", step.cold, step.most_cold))
+    return rows
+
+
 def windows_guests(folder: Path) -> list[Row]:
     """Windows steps, on the stand-in guest; the baselines are what they may take at most."""
     windows.built()
@@ -165,7 +175,7 @@ def main() -> None:
         # Not below the other one, through which the account that QEMU runs under cannot pass.
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vms-", dir="/tmp")))
         os.environ["VMROLE_STATE_DIR"] = str(state)
-        rows = whole_processes(folder) + machines() + sessions(folder) + windows_guests(folder)
+        rows = whole_processes(folder) + machines() + sessions(folder) + windows_guests(folder) + engines(folder)
         rows += packages.measure(ROUNDS)
         subprocess.run([VMROLE, "sweep", "--kept"], check=True, capture_output=True)
         show(rows)
