@@ -60,8 +60,6 @@ _JOINT: Final = re.compile(
 """What is between two lines: PowerShell 7 writes ``     | `` before the second one of an error, coloured."""
 _JOINTS: Final = 512
 """Bytes that the joints of one secret may take together."""
-_FIRST: Final = 3
-"""Bytes before the first joint. What lacks fewer at its beginning is looked for by itself."""
 _MOST_WRAPPED: Final = 64
 """Secrets whose wrapped forms are looked for: the automaton of a hostile package's thousands would fill any memory."""
 _MUCH: Final = 8 << 20
@@ -105,9 +103,7 @@ class Masker:
         for secret in self.secrets[-_MOST_WRAPPED:]:
             wrapped |= _that_wrap(secret)
         ends, self._wrapped = _wrapped_by_start(wrapped)
-        plain |= {form[cut:] for form in wrapped for cut in range(1, _FIRST) if len(form) - cut in _WRAPPED}
-        spellings = plain | encoded
-        self.longest = max(map(len, spellings), default=-2 * _EDGE) + 2 * _EDGE + (_JOINTS if wrapped else 0)
+        self.longest = max(map(len, self._all), default=-2 * _EDGE) + 2 * _EDGE + (_JOINTS if wrapped else 0)
         heads = {spelling[:HEAD] for spelling in plain}
         patterns = [*heads, *({spelling[:HEAD] for spelling in encoded} - heads)]
         self._plain, self._closed = len(heads), len(patterns)
@@ -115,7 +111,7 @@ class Masker:
         self._ends = [places for end, places in ends.items() if end not in heads and end not in encoded]
         patterns += [end for end in ends if end not in heads and end not in encoded]
         wholes: dict[Bytes, list[Bytes]] = {}
-        for spelling in spellings:
+        for spelling in self._all:
             if len(spelling) > HEAD:
                 wholes.setdefault(spelling[:HEAD], []).append(spelling)
         self._wholes = {number: wholes[head] for number, head in enumerate(patterns) if head in wholes}
@@ -211,7 +207,7 @@ class Masker:
                 for found in self._found(data, which, after + first, after + last)
             ]
         if wholes := self._wholes.get(pattern, ()):
-            known = self._wrapped.get(data[start : start + _FIRST], ())
+            known = self._wrapped.get(data[start : start + 1], ())
             end = max(end, *[start + _alike(data, start, whole) for whole in wholes])
             end = max([end, *[_followed(data, start, form, 0) for form in known]])
         return (_widened(data, start, end) if pattern >= self._plain else (start, end),)
@@ -309,8 +305,8 @@ def _wrapped_by_start(forms: Mapping[bytes, bool]) -> tuple[dict[bytes, list[_Pl
     ends: dict[bytes, list[_Place]] = {}
     by_start: dict[bytes, list[bytes]] = {}
     for form, indented in forms.items():
-        by_start.setdefault(form[:_FIRST], []).append(form)
-        for length in range(_FIRST, min(len(form), HEAD)):
+        by_start.setdefault(form[:1], []).append(form)
+        for length in range(1, min(len(form), HEAD)):
             # What begins the next line is a part of what is looked for: many a line ends in a word of a secret.
             following = form[length:].lstrip(b" ")[:1]
             starts = (following, b" ", b"\x1b") if indented else (following,)

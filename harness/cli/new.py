@@ -70,7 +70,8 @@ def scaffold(name: str, kind: str, folder: Path) -> None:
                 json.loads(text)  # a template of ours that is no JSON is our own bug
             # Windows reads scripts with CRLF; a shell does not
             ending = "\r\n" if target.suffix in (".cmd", ".ps1") else "\n"
-            target.write_text(text, "utf-8", newline=ending)
+            # and Windows PowerShell takes one without a mark for the code page of its machine
+            target.write_text(text, "utf-8-sig" if target.suffix == ".ps1" else "utf-8", newline=ending)
             if target.suffix == ".sh":
                 target.chmod(0o755)
     except OSError as error:

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.cli.check import examine
+from harness.cli.new import scaffold
 from harness.package import Finding
 from harness.package.powershell import engine
 from harness.package.powershell.engine import Answer, Asked, Parser
@@ -213,7 +214,10 @@ LINES = {
 @pytest.fixture(scope="module")
 def checked(program: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What `vmrole check --json` says of a package with scripts and lines of all kinds."""
-    files = {"a.ps1": RIGHT.encode(), "dash.ps1": DASH.encode()}
+    scaffold("Fresh", "windows-script", made := tmp_path_factory.mktemp("new"))
+    fresh = (made / "payload/Scripts/Install.ps1").read_bytes()
+    assert fresh.startswith(b"\xef\xbb\xbf")
+    files = {"a.ps1": RIGHT.encode(), "anew.ps1": fresh, "dash.ps1": DASH.encode()}
     files["drive.ps1"] = b'param($Server, $Port = 1433)\r\nWrite-Output "connecting to $Server:$Port"\r\n'
     files |= {f"d{number}.ps1": text.encode() for number, (text, *_) in enumerate(DIFFERENT)}
     files |= {f"b{number}.ps1": text.encode() for number, text in enumerate(BRACKETS)}
