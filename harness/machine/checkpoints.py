@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,12 +82,13 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a driver has to know of a checkpoint that it made: the layer that was the disk, the template's key, and when
-    that very template was made."""
+    """What a driver has to know of a checkpoint that it made: the layer that was the disk, the template's key, when
+    that very template was made, and of each data disk the logical unit number, the size in MiB and the layer."""
 
     disk: str
     template: str
     made: float = 0.0
+    data_disks: Sequence[tuple[int, int, str]] = ()
 
     def write(self, folder: Path) -> None:
         replace_file(folder / _FACTS, json.dumps(asdict(self)))

@@ -3,30 +3,58 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.cli.wishes import Wishes
-from harness.deadline import Deadline
 from harness.errors import UsageError
 from harness.machine.protocol import DataDisk
 from harness.package.machine_settings import Adapter, MachineSettings
 from harness.package.machine_settings import DataDisk as Wanted
-from harness.run.request import MachineRequest
-from tests import machines
-from tests.conftest import HANGS, inventory
+from tests.conftest import inventory, vmrole
+from tests.package.material import extension as extension_document
+
+_DISK = "modprobe sd_mod; udevadm settle; disk() { echo /dev/$(ls /sys/class/scsi_disk/*:1:$1/device/block); }"
+_COMMANDS = [
+    f"/bin/sh -c '{_DISK}; for n in 3 11; do blockdev --getsize64 $(disk $n); echo first-$n | dd of=$(disk $n); done'",
+    f"/bin/sh -c '{_DISK}; for n in 3 11; do head -n 1 $(disk $n); echo second-$n | dd of=$(disk $n); done'",
+    f"/bin/sh -c '{_DISK}; for n in 3 11; do head -n 1 $(disk $n); done; exit 3'",
+]
 
 
 @pytest.mark.vm
-def test_they_are_attached_at_their_numbers(image: str, state_folder: Path) -> None:
+def test_a_definition_with_two_of_them_is_replayed(image: str, state_folder: Path, tmp_path: Path) -> None:
+    """In a fork; the disks of a replay hold what was on them before its step."""
     before = inventory(state_folder)
-    with machines.machine(MachineRequest(image, data_disks=(DataDisk(3), DataDisk(11, 2048)))) as machine:
-        assert not machine.machine.origin.forked and "data disks" in machine.machine.origin.reason
-        script = 'for d in /sys/class/scsi_disk/*:1:*; do echo "${d##*:} $(cat "$d"/device/block/*/size)"; done'
-        # The driver of disks is a module, and the kernel looks for disks when it has the time.
-        done = machine.guest.run(["sh", "-c", f"modprobe sd_mod; udevadm settle; {script}"], deadline=Deadline(HANGS))
-        assert sorted(done.stdout.decode().split("\n")) == ["", f"11 {2048 << 11}", f"3 {10240 << 11}"]
+    samples = Path("scenarios/samples").resolve()
+    role = shutil.copytree(samples / "hello-role", tmp_path / "role")
+    (definition,) = role.glob("*.resdef")
+    document = json.loads(definition.read_text())
+    document["IntrinsicSettings"]["StorageProfile"]["DataVirtualHardDisks"] = [
+        {"DataVirtualHardDiskImage": "Data:1.0.0.0", "Lun": lun} for lun in (3, 11)
+    ]
+    document["ResourceExtensionReferences"][0]["ResourceExtensionParameterValues"] = "{}"
+    definition.write_text(json.dumps(document))
+    extension = extension_document(Name="HelloLinux", Publisher="vmrole-harness samples")
+    extension["ExtensionSettings"]["ApplicationProfile"] = {
+        "Name": "X", "LinuxApplicationProfile": {"RunOnceCommands": _COMMANDS},
+    }  # fmt: skip
+    (tmp_path / "disks.resext").write_text(json.dumps(extension))
+    how: list[str | Path] = ["--extension", tmp_path / "disks.resext", "--parameters", samples / "hello-role.configuration.json"]
+    done = vmrole("run", role, *how, "--output", tmp_path / "run", "--json")
+    try:
+        assert done.json["forked"], done.json["fork_reason"]
+        size = str(10_240 << 20)
+        told = [step["stdout"].split() for step in done.json["instances"][0]["steps"]]
+        assert told == [[size, size], ["first-3", "first-11"], ["second-3", "second-11"]], done.stderr
+        again = vmrole("replay", tmp_path / "run", "--from", "run-once-2", "--output", tmp_path / "again", "--json")
+        told = [step["stdout"].split() for step in again.json["instances"][0]["steps"]]
+        assert told == [[], ["first-3", "first-11"], ["second-3", "second-11"]], again.stderr
+    finally:
+        vmrole("sweep", "--kept")
     assert inventory(state_folder) == before
 
 

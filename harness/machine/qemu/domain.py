@@ -20,6 +20,10 @@ CHANNEL = "org.vmrole.agent.0"
 _QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 
 
+_DATA_TARGET = "1"
+"""Of the SCSI controller; target 0 is the CD drive."""
+
+
 @dataclass(frozen=True, slots=True)
 class DomainFiles:
     """Paths as the libvirt host sees them. ``console`` is a socket to listen on, None for a pty."""
@@ -147,8 +151,12 @@ def _data_disk(devices: ET.Element, number: int, lun: int, path: str, *, plain: 
     ET.SubElement(disk, "target", dev=f"sd{chr(ord('c') + number)}", bus="sata" if plain else "scsi")
     _text(disk, "serial", f"lun-{lun}")
     if not plain:
-        # Target 0 is the CD drive.
-        ET.SubElement(disk, "address", type="drive", controller="0", bus="0", target="1", unit=str(lun))
+        ET.SubElement(disk, "address", type="drive", controller="0", bus="0", target=_DATA_TARGET, unit=str(lun))
+
+
+def disk_devices(luns: Sequence[int]) -> list[str]:
+    """libvirt's names of the disk and of the data disks at ``luns``; not of those of plain controllers."""
+    return ["virtio-disk0", *(f"scsi0-0-{_DATA_TARGET}-{lun}" for lun in luns)]
 
 
 def _on_root_bus(device: ET.Element, slot: int) -> None:

@@ -17,7 +17,7 @@ from harness.machine.host import check_means
 from harness.machine.protocol import Accelerator, FreezePoint, MachineSpec, Origin
 from harness.machine.qemu.connection import Connection, connect
 from harness.machine.qemu.domain import DomainFiles, domain_xml
-from harness.machine.qemu.forks import Forks, firmware, uefi
+from harness.machine.qemu.forks import Forks, blank_disks, firmware, uefi
 from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
 from harness.machine.qemu.storage import LocalFiles, Volumes, storage_for
 from harness.machine.qemu.tunnel import is_this_host
@@ -151,8 +151,6 @@ class LibvirtHypervisor:
             return f"the image {image.recipe.name} cannot renew {', '.join(sorted(lacking))} after a fork"
         if image.uefi:
             return "what UEFI keeps of a machine is not saved with a template"
-        if spec.data_disks:
-            return "its data disks are there from power-on, and the template has none"
         if firmware() is None:
             return "QEMU's firmware bios-256k.bin is not where this is known to be"
         return None
@@ -171,10 +169,7 @@ class LibvirtHypervisor:
                 console=socket_of(connection, spec, "console"),
                 channel=socket_of(connection, spec, "channel"),
                 uefi=uefi() if image.uefi else None,
-                data_disks=tuple(
-                    (disk.lun, storage.blank(f"{spec.name}.lun{disk.lun}", disk.size_mb, deadline=deadline))
-                    for disk in spec.data_disks
-                ),
+                data_disks=blank_disks(storage, spec, deadline),
                 setup=storage.image_file(image.setup, image.key) if image.setup else None,
             )
             machine.start(files, domain_xml(spec, files, self.accelerator(image)), deadline=deadline)

@@ -18,12 +18,12 @@ from harness.deadline import Deadline
 from harness.errors import HostError
 from harness.machine.accelerator import EMULATOR
 from harness.machine.checkpoints import Checkpoint, link
-from harness.machine.protocol import Accelerator, FreezePoint, MachineSpec, Origin
+from harness.machine.protocol import Accelerator, DataDisk, FreezePoint, MachineSpec, Origin
 from harness.machine.qemu import processor
 from harness.machine.qemu.connection import Connection
 from harness.machine.qemu.domain import DomainFiles, domain_xml
 from harness.machine.qemu.machine import LibvirtMachine, new_machine, socket_of
-from harness.machine.qemu.storage import LocalFiles
+from harness.machine.qemu.storage import LocalFiles, Volumes
 from harness.machine.templates import SCHEMA, Template, TemplateStore
 from harness.process import run, which
 from harness.state import give_to_qemu
@@ -48,6 +48,14 @@ def uefi() -> tuple[str, str]:
         if all(Path(path).is_file() for path in pair):
             return pair
     raise HostError("the image starts with UEFI, and this host has no UEFI for its machines", hint="install ovmf")
+
+
+def blank_disks(storage: LocalFiles | Volumes, spec: MachineSpec, deadline: Deadline) -> tuple[tuple[int, str], ...]:
+    """An empty disk for each data disk of ``spec``: its logical unit number and where it is."""
+    return tuple(
+        (disk.lun, storage.blank(f"{spec.name}.lun{disk.lun}", disk.size_mb, deadline=deadline))
+        for disk in spec.data_disks
+    )
 
 
 class Forks:
@@ -90,6 +98,8 @@ class Forks:
         try:
             disk = self._storage.overlay_on(spec.name, str(template.disk), "qcow2", deadline=deadline)
             files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True, firmware=firmware())
+            # Nothing had written to those of the template.
+            files = replace(files, data_disks=blank_disks(self._storage, spec, deadline))
             machine.start(files, domain_xml(spec, files, self._accelerator), state=template.state, deadline=deadline)
             freeze.recall(template.folder)
             freeze.greet(machine, deadline=deadline)
@@ -102,6 +112,7 @@ class Forks:
         """A machine that goes on from ``checkpoint``. Raises HostError when that cannot be, and nothing is left."""
         checkpoint.check()
         saved = checkpoint.facts
+        spec = replace(spec, data_disks=tuple(DataDisk(lun, size) for lun, size, _layer in saved.data_disks))
         template = self._store.find(saved.template)
         if template and template.accelerator != self._accelerator.kind:
             kind, here = template.accelerator.upper(), self._accelerator
@@ -123,7 +134,12 @@ class Forks:
         machine = new_machine(self._connection, self._storage, spec, origin)
         try:
             disk = self._storage.overlay_on(spec.name, saved.disk, "qcow2", deadline=deadline)
+            data = tuple(
+                (lun, self._storage.overlay_on(f"{spec.name}.lun{lun}", layer, "qcow2", deadline=deadline))
+                for lun, _size, layer in saved.data_disks
+            )
             files = replace(self._files(spec, disk), ram=str(template.ram), incoming=True, firmware=firmware())
+            files = replace(files, data_disks=data)
             xml = domain_xml(spec, files, self._accelerator)
             state, pages = checkpoint.folder / "state", checkpoint.folder / "ram"
             machine.start(files, xml, state=state, pages=pages, layers=layers, deadline=deadline)
@@ -148,6 +164,7 @@ class Forks:
                 )
                 medium = self._storage.medium(spec.name, spec.medium) if spec.medium else None
                 files = replace(self._files(spec, disk), ram=str(ram), firmware=firmware(), medium=medium)
+                files = replace(files, data_disks=blank_disks(self._storage, spec, deadline))
                 machine.start(files, domain_xml(spec, files, self._accelerator), deadline=deadline)
                 freeze.reach(machine, deadline=deadline)
                 machine.freeze(work / "state")
@@ -187,7 +204,10 @@ class Forks:
         """The whole domain without names, paths and ports, the image as it was built, the program QEMU, the processor,
         and what a template has."""
         plain = replace(spec, name="template", medium=None)
-        files = DomainFiles("qemu", "kernel", "initrd", "disk", None, "console", "channel", "ram", firmware=firmware())
+        data = tuple((disk.lun, f"{disk.size_mb} MiB") for disk in spec.data_disks)
+        files = DomainFiles(
+            "qemu", "kernel", "initrd", "disk", None, "console", "channel", "ram", firmware=firmware(), data_disks=data
+        )
         # Not the connection's emulator: that may be a program of ours that starts this one.
         emulator = Path(which(EMULATOR) or "").stat()
         parts = [domain_xml(plain, files, self._accelerator), spec.image.key, spec.image.built, spec.image.disk]

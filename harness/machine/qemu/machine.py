@@ -29,7 +29,7 @@ from harness.machine.protocol import Capability, Channel, MachineSpec, MachineSt
 from harness.machine.qemu import memory, monitor
 from harness.machine.qemu.calls import undisturbed
 from harness.machine.qemu.connection import Connection, await_end, ended
-from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml
+from harness.machine.qemu.domain import NETDEV, DomainFiles, cdrom_xml, disk_devices
 from harness.machine.qemu.storage import LocalFiles, Volumes
 from harness.machine.qemu.tunnel import Tunnel, free_port, is_this_host
 from harness.process import run
@@ -84,8 +84,8 @@ class LibvirtMachine:
         self._process: _Process | None = None
         self._layers: list[Path] = []
         """Disks below the present one that are this machine's own."""
-        self._node: str | None = None
-        """Name of the disk in QEMU, once it is not libvirt's any more."""
+        self._nodes: list[str] = []
+        """Names of the disks in QEMU, once they are not libvirt's any more."""
         self._saving = False
         self.console = ConsoleRecorder()
 
@@ -144,11 +144,15 @@ class LibvirtMachine:
     def checkpoint(self, folder: Path, layers: Path) -> float:
         """See checkpoints.Source. The guest stands still for as long as its changed memory takes to be written."""
         assert self._domain is not None and self._files is not None and self._files.ram
-        disk = Path(self._files.disk)
-        following = disk.with_name(f"{self.name}-{len(self._layers) + 1}.qcow2")
         assert isinstance(self._storage, LocalFiles)
-        # By its name alone: the layers are valid in whatever folder they are together.
-        self._storage.overlay_on(self.name, disk.name, "qcow2", deadline=Deadline(_SAVE_SECONDS), path=following)
+        luns = [lun for lun, _path in self._files.data_disks]
+        disks = [Path(self._files.disk), *(Path(path) for _lun, path in self._files.data_disks)]
+        following = [
+            disk.with_name(f"{self.name}-{number}.qcow2") for number, disk in enumerate(disks, len(self._layers) + 1)
+        ]
+        for disk, path in zip(disks, following, strict=True):
+            # By its name alone: the layers are valid in whatever folder they are together.
+            self._storage.overlay_on(self.name, disk.name, "qcow2", deadline=Deadline(_SAVE_SECONDS), path=path)
         state = folder / "state"
         state.touch(mode=0o600)
         give_to_qemu(state, write=True)
@@ -156,14 +160,18 @@ class LibvirtMachine:
         with self._mapped("save the machine"), self._still():
             monitor.save_state(self._domain, state)
             memory.save_pages(self._pid(), Path(self._files.ram), folder / "ram")
-            node = self._node or monitor.node_of_disk(self._domain)
-            self._node = monitor.add_layer(self._domain, node, following)
+            nodes = self._nodes or monitor.nodes_of_disks(self._domain, disk_devices(luns))
+            self._nodes = monitor.add_layers(self._domain, dict(zip(nodes, following, strict=True)))
         paused = time.monotonic() - began
-        self._layers.append(disk)
-        self._files = replace(self._files, disk=str(following))
+        self._layers += disks
+        data = tuple(zip(luns, map(str, following[1:]), strict=True))
+        self._files = replace(self._files, disk=str(following[0]), data_disks=data)
         for layer in self._layers:
             link(layer, layers)
-        Facts(disk.name, self.origin.template or "", self.origin.made).write(folder)
+        saved = tuple(
+            (disk.lun, disk.size_mb, layer.name) for disk, layer in zip(self._spec.data_disks, disks[1:], strict=True)
+        )
+        Facts(disks[0].name, self.origin.template or "", self.origin.made, saved).write(folder)
         return paused
 
     @contextlib.contextmanager

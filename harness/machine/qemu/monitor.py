@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,26 +54,36 @@ def load_state(domain: libvirt.virDomain, path: Path, deadline: Deadline) -> Non
         raise HostError(f"QEMU did not take the saved state: {status or 'it is still reading it'}")
 
 
-def node_of_disk(domain: libvirt.virDomain) -> str:
-    """The name that QEMU's block layer has for the guest's first disk. Raises HostError when there is none."""
-    for device in command(domain, "query-block"):
-        # By libvirt's name of the device: the file may be described in many ways.
-        if "virtio-disk0" in device.get("qdev", "") and device.get("inserted"):
-            return str(device["inserted"]["node-name"])
-    raise HostError("QEMU does not know the disk of the machine")
+def nodes_of_disks(domain: libvirt.virDomain, devices: Sequence[str]) -> list[str]:
+    """The names that QEMU's block layer has for the disks of ``devices``, libvirt's names: the files may be described
+    in many ways. Raises HostError when there is none."""
+    found = {
+        part: str(device["inserted"]["node-name"])
+        for device in command(domain, "query-block")
+        if device.get("inserted")
+        for part in device.get("qdev", "").split("/")
+    }
+    if lacking := [device for device in devices if device not in found]:
+        raise HostError(f"QEMU does not know the machine's disk {lacking[0]}")
+    return [found[device] for device in devices]
 
 
-def add_layer(domain: libvirt.virDomain, node: str, following: Path) -> str:
-    """Let the guest write to the overlay ``following`` from now on; the disk ``node``, below it, stays as it is.
-
-    Returns the name of the new node."""
-    new = f"layer-{following.stem}"[:31]
-    arguments = {
-        "node-name": node, "snapshot-file": str(following), "snapshot-node-name": new, "format": "qcow2",
-        "mode": "existing",
-    }  # fmt: skip
-    command(domain, "blockdev-snapshot-sync", arguments)
-    return new
+def add_layers(domain: libvirt.virDomain, layers: Mapping[str, Path]) -> list[str]:
+    """Let the guest write to overlays from now on, for the disk of each node to the one that is named; all of them or
+    none. The disks below stay as they are. Returns the names of the new nodes."""
+    names = [f"layer-{following.stem}"[-31:] for following in layers.values()]
+    actions = [
+        {
+            "type": "blockdev-snapshot-sync",
+            "data": {
+                "node-name": node, "snapshot-file": str(following), "snapshot-node-name": name, "format": "qcow2",
+                "mode": "existing",
+            },
+        }
+        for (node, following), name in zip(layers.items(), names, strict=True)
+    ]  # fmt: skip
+    command(domain, "transaction", {"actions": actions})
+    return names
 
 
 def _answer(name: str, text: str) -> Any:
