@@ -43,8 +43,10 @@ def test_a_definition_with_two_of_them_is_replayed(image: str, state_folder: Pat
         "Name": "X", "LinuxApplicationProfile": {"RunOnceCommands": _COMMANDS},
     }  # fmt: skip
     (tmp_path / "disks.resext").write_text(json.dumps(extension))
-    how: list[str | Path] = ["--extension", tmp_path / "disks.resext", "--parameters", samples / "hello-role.configuration.json"]
-    done = vmrole("run", role, *how, "--output", tmp_path / "run", "--json")
+    done = vmrole(
+        "run", role, "--extension", tmp_path / "disks.resext", "--parameters",
+        samples / "hello-role.configuration.json", "--output", tmp_path / "run", "--json",
+    )  # fmt: skip
     try:
         assert done.json["forked"], done.json["fork_reason"]
         size = str(10_240 << 20)
