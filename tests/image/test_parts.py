@@ -16,7 +16,7 @@ import pytest
 from harness.deadline import Deadline
 from harness.errors import HostError
 from harness.image import catalog, initramfs, kernel
-from harness.image.builders import namespace
+from harness.image.builders import namespace, standin
 from harness.image.components import build_components, components_version
 from harness.image.recipe import components_in
 from tests.conftest import HANGS
@@ -40,6 +40,24 @@ def test_lz4_kernel() -> None:
     block = bytes([0x44]) + b"\x7fELF" + bytes([4, 0]) + bytes([0xF0, 5]) + b"abcdefghijklmnopqrst"
     frame = b"\x02\x21\x4c\x18" + struct.pack("<I", len(block)) + block + struct.pack("<I", 32)
     assert kernel.elf_of(bzimage(frame)) == b"\x7fELF" * 3 + b"abcdefghijklmnopqrst"
+
+
+def test_a_build_with_32_bit_programs_asks_for_their_compiler_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/zstd").symlink_to("/usr/bin/zstd")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    with pytest.raises(HostError, match=r"there is no i686-w64-mingw32-gcc") as caught:
+        standin.build(
+            catalog.load("windows-stand-in-32"),
+            tmp_path,
+            tmp_path,
+            deadline=Deadline(HANGS),
+            progress=lambda _told: None,
+        )
+    assert caught.value.hint == "install the package gcc-mingw-w64-i686-win32"
+    assert [path.name for path in tmp_path.iterdir()] == ["bin"]
 
 
 def test_zstd_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
