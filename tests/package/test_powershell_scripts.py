@@ -201,7 +201,13 @@ def test_long_scripts_are_read_in_linear_time() -> None:
 # with the real parser, whose process is started as seldom as can be
 
 
-BRACKETS = ["$a = datetime]::Now", "f (string]$b)", "$c = x.y]::new(1)"]
+BRACKETS = [
+    "$a = datetime]::Now",
+    "f (string]$b)",
+    "$c = x.y]::new(1)",
+    "void][Reflection.Assembly]::LoadWithPartialName('a')",
+    "function f { CmdletBinding(SupportsShouldProcess = $true)] param([ValidateSet('a', 'b')][string]$Kind = 'a') }",
+]
 """A type without its first bracket, which is a command to the parser."""
 LINES = {
     "encoded": "-EncodedCommand " + base64.b64encode("if ($x) { 1".encode("utf-16-le")).decode(),

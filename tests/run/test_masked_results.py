@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from harness.cli.reporting import reporting
 from harness.deadline import Deadline
 from harness.errors import GuestError
-from harness.guest.protocol import Guest, GuestResult
+from harness.guest.protocol import Guest, GuestResult, RestartToCome
 from harness.machine.console import CAP, ConsoleRecorder
 from harness.masking import MASK, Masker
 from harness.package import read_package, read_parameters
@@ -42,6 +42,12 @@ class Saying:
         env: Mapping[str, str] | None = None, cwd: str | None = None, max_output: int = 0,
     ) -> GuestResult:  # fmt: skip
         return self._result
+
+    def restart_to_come(self, *, deadline: Deadline) -> RestartToCome:
+        return lambda deadline: ""
+
+    def restarting(self, *, deadline: Deadline) -> bool:
+        return False
 
 
 def pieces(folder: Path, secret: str = SECRET) -> list[str]:

@@ -242,9 +242,11 @@ def _of_file(prefix: str, file: _File, said: Parsed | None, of_windows: Parsed |
             "script-syntax", f"PowerShell cannot parse the script: {fault.said}", "", fault.line, fault.column, fault.id
         )
     for lost in _NO_BRACKET.finditer(file.text.text):
-        if file.text.kind(lost.start(1)) == "code" and not faults:
-            what = f"{lost[1][:60]}] is a command to PowerShell: the bracket before the name of a type is missing"
-            add("script-syntax", what, f"write [{lost[1][:60]}]", *file.text.place(lost.start(1)), severity="warning")
+        name = lost[1] or lost[2]
+        at = lost.start(1 if lost[1] else 2)
+        if file.text.kind(at) == "code" and not faults:
+            what = f"{name[:60]} is a command to PowerShell here: the bracket before the name of a type is missing"
+            add("script-syntax", what, f"write [{name[:60]}", *file.text.place(at), severity="warning")
             break
     if not file.script.plain:
         sentence, hint = _encoding(file.script, of_windows, bool(faults))
@@ -293,7 +295,10 @@ _DRIVE: Final = re.compile(r"(?<![`$])\$[A-Za-z_]\w*:(?![\w:?])")
 
 
 #: The name of a type that lacks the bracket before it, which is the name of a command then.
-_NO_BRACKET: Final = re.compile(r"(?m)(?:[=(,;|{]|^)[ \t]*([A-Za-z][\w.]*)\](?:::|\$|\()")
+_NO_BRACKET: Final = re.compile(
+    r"(?m)(?:[=(,;|{]|^)[ \t]*(?:([A-Za-z][\w.]*)\](?:::|\$|\(|\[)"
+    r"|(CmdletBinding|Parameter|Validate\w+|Alias)\([^\r\n()]*\)\])"
+)
 
 
 def _differences(text: Text, said: Parsed | None) -> Iterator[Difference]:

@@ -21,6 +21,8 @@ _MARKS: Final = (
 CODE_PAGE: Final = "cp1252"
 """What Windows PowerShell takes for the encoding of a script without a mark, on a Western Windows."""
 
+LOOKED_AT: Final = 1 << 20
+"""Characters of a text that are taken apart."""
 _SINGLE: Final = "'\u2018\u2019\u201a\u201b"
 _DOUBLE: Final = '"\u201c\u201d\u201e'
 #: What begins something else in code. A "#" does so only where a word may begin.
@@ -71,11 +73,13 @@ class Script:
 
 
 class Text:
-    """The text of a script or of a command, in regions and lines."""
+    """The text of a script or of a command, in regions and lines. What is beyond LOOKED_AT counts for a comment."""
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.regions = tuple(_regions(text))
+        self.regions = tuple(_regions(text[:LOOKED_AT]))
+        if len(text) > LOOKED_AT:
+            self.regions += (Region("comment", LOOKED_AT, len(text)),)
         self._starts = [0, *(match.end() for match in re.finditer(r"\r\n|\r|\n", text))]
 
     def place(self, offset: int) -> tuple[int, int]:

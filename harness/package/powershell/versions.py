@@ -12,14 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from harness.package.powershell.source import Kind, Text
+from harness.package.powershell.source import LOOKED_AT, Kind, Text
 
 Side = Literal["newer", "older", "wrong"]
 """Windows PowerShell lacks it; PowerShell 7 lacks it or takes it for something else; Windows PowerShell takes it for
 something else than is meant."""
 
-_MOST: Final = 1 << 20
-"""Characters of a script that are looked at."""
 _ASKS: Final = re.compile(r"(?i)\$\{?PSVersionTable\b|\$\{?PSEdition\b|\$\{?IsCoreCLR\b")
 _AT: Final = r"(?:(?<=[|;(){}=&!])|(?<=\breturn\b)|^)[ \t]*"
 """Where a command begins."""
@@ -161,7 +159,7 @@ _RULES: Final = (
 def may_be_newer(text: Text) -> bool:
     """Whether the real parser has to look for the syntax that Windows PowerShell lacks: that takes it long."""
     escapes = "`u{" in text.text or "`e" in text.text
-    return escapes or _MAY_BE_NEWER.search(text.only("code")[:_MOST]) is not None
+    return escapes or _MAY_BE_NEWER.search(text.only("code")[:LOOKED_AT]) is not None
 
 
 def differences(text: Text, *, parsed: bool = False) -> Iterator[Difference]:
@@ -170,7 +168,7 @@ def differences(text: Text, *, parsed: bool = False) -> Iterator[Difference]:
     for rule in _RULES:
         if (asks and not rule.syntax) or (parsed and rule.kind in SYNTAX):
             continue
-        for found in rule.pattern.finditer(text.text, 0, _MOST):
+        for found in rule.pattern.finditer(text.text, 0, LOOKED_AT):
             at = found.start(1)
             if text.kind(at) == rule.where and not _is_own(text.text, found[1]):
                 yield Difference(rule.side, rule.kind, rule.what.format(found[1].rstrip("{[")), rule.hint, at)

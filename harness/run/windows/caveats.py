@@ -25,7 +25,8 @@ NOT_ON_STAND_IN: Final = (
 def caveat(recipe: Recipe) -> str:
     """One sentence about what the image cannot show."""
     if recipe.stand_in:
-        engine = "; the PowerShell in it is one that was supplied, and runs on Wine" if recipe.powershell else ""
+        supplied = "; the PowerShell in it is one that was supplied, and runs on Wine: it is no Windows PowerShell 5.1"
+        engine = supplied if recipe.powershell else ""
         lacks = [what for what in NOT_ON_STAND_IN if recipe.lacks_programs_32 or what != _PROGRAMS_32]
         return (
             f"{recipe.name} stands in for Windows; it proves nothing about {', '.join(lacks[:-1])} and "
