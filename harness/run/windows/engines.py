@@ -8,15 +8,17 @@ from typing import Final
 from harness.deadline import Deadline
 from harness.errors import GuestError, GuestLostError
 from harness.guest.protocol import Guest
+from harness.guest.winrm import WinRmGuest
 
 _PROGRAM: Final = "C:\\Program Files\\PowerShell\\StandBy\\standby.exe"
 """Not in an image whose engines cannot stand by."""
 _LOG: Final = "C:\\windows\\vmrole-standby.log"
 
 
-def end_engines(guest: Guest, *, deadline: Deadline) -> None:
+def end_engines(guest: WinRmGuest, *, deadline: Deadline) -> None:
     """End those that stand by. Raises GuestError."""
-    done = guest.run(["cmd.exe", "/d", "/c", f'if exist "{_PROGRAM}" "{_PROGRAM}" end'], deadline=deadline)
+    line = f'cmd.exe /d /c if exist "{_PROGRAM}" "{_PROGRAM}" end'
+    done = guest.run_line(line, what="end the engines of PowerShell", deadline=deadline)
     if done.exit_code != 0:
         raise GuestError(f"the guest does not end the engines of PowerShell that stand by: {done.said}")
 
