@@ -12,6 +12,7 @@ GUEST = "C:\\Program Files\\VMRole\\vmrole-guest.exe"
 HELPER = "C:\\Program Files\\VMRole\\vmrole-run.exe"
 """Beside it, for the harness alone: starts steps, moves files."""
 
+_WIDE_LINE = b"\r\0\n"
 _MARK = "#< CLIXML"
 _BLOCK = re.compile(r"<Objs\b[^>]*>(.*?)(?:</Objs>(?:\r?\n)?|\Z)", re.DOTALL)
 _CODED = re.compile(r"_x([0-9A-Fa-f]{4})_")
@@ -46,7 +47,8 @@ def decode(data: bytes, *, cut: bool = False) -> str:
         return data[: len(data) & ~1].decode("utf-16", "replace")
     # Programs that write UTF-16 to a pipe write no mark; text without NUL characters has none in any code page.
     even = data[: len(data) & ~1]
-    if len(even) >= 4 and even[1::2].count(0) > len(even) // 4 and 0 not in even[::2]:
+    # In some languages it has few NUL characters, but the ends of its lines are like no other.
+    if len(even) >= 4 and 0 not in even[::2] and (even[1::2].count(0) > len(even) // 4 or _has_wide_line(data)):
         return even.decode("utf-16-le", "replace")
     is_utf8 = _SEVERAL_BYTES.search(data) is not None
     if cut or _SEVERAL_BYTES.search(data, data.rfind(b"\n") + 1):
@@ -61,6 +63,14 @@ def decode(data: bytes, *, cut: bool = False) -> str:
     of_1252 = sum(0xC0 <= byte <= 0xFF for byte in others)
     code_page = "cp1252" if of_1252 > of_437 else "cp437"
     return "\n".join(_line(line, code_page, is_utf8) for line in lines)
+
+
+def _has_wide_line(data: bytes) -> bool:
+    """Whether a line of ``data`` ends as in UTF-16, on a whole character."""
+    at = data.find(_WIDE_LINE)
+    while at > 0 and at % 2:
+        at = data.find(_WIDE_LINE, at + 1)
+    return at >= 0
 
 
 def whole_characters(data: bytes) -> bytes:

@@ -13,8 +13,10 @@ def short(text: str) -> str:
 
 
 def powershell_word(text: str) -> str:
-    """A name as one argument of PowerShell, whatever is in it."""
-    return text if re.fullmatch(r"[\w-]+", text) else "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", text) + "'"
+    """A name as one argument of PowerShell, whatever is in it; with a dash in front it would be a parameter."""
+    return (
+        text if re.fullmatch(r"\w[\w-]*", text) else "'" + re.sub("(['\u2018\u2019\u201a\u201b])", r"\1\1", text) + "'"
+    )
 
 
 def kebab(name: str) -> str:

@@ -142,6 +142,9 @@ def test_json_that_was_masked_has_no_piece() -> None:
         ("\u00fcber\n".encode("cp437") + b"ok\n", "\u00fcber\nok\n"),
         ("mark \u00e4".encode("utf-16")[:-1], "mark "),
         ("none".encode("utf-16-le") + b"x", "none"),
+        ("\u5b89\u88c5\u5b8c\u6210\r\n".encode("utf-16-le"), "\u5b89\u88c5\u5b8c\u6210\r\n"),
+        ("\u0433\u043e\u0442\u043e\u0432\u043e\r\n".encode("utf-16-le")[:-1], "\u0433\u043e\u0442\u043e\u0432\u043e\r"),
+        (b"ok\n\0", "ok\n\0"),
     ],
 )
 def test_streams_that_were_cut_or_mixed(stream: bytes, text: str) -> None:

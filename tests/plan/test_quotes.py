@@ -10,6 +10,7 @@ import pytest
 
 from harness.package import read_package, read_parameters
 from harness.plan import make_plan
+from harness.plan.names import powershell_word
 from harness.plan.quotes import changed_values
 from tests.package.material import with_profile, write
 from tests.plan.test_plan import script
@@ -104,3 +105,7 @@ def test_a_line_that_is_odd_only_with_its_value_is_told(
     odd = [one for one in told(tmp_path, value, **powershell(line)) if one.startswith("with its values")]
     assert [said in one for one in odd if said] == ([True] if said else [])
     assert all("in the command of preinstall-1: " in one for one in odd) and bool(odd) == bool(said)
+
+
+def test_a_name_with_a_dash_in_front_is_no_parameter() -> None:
+    assert powershell_word("-Restart") == "'-Restart'" and powershell_word("Web-Server") == "Web-Server"
