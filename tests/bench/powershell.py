@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tests.conftest import VMROLE
 from tests.powershell import IMAGE, found, main
-from tests.run.test_windows_execute import PAYLOAD, extension, script, scripts
 
 ROUNDS = 3
+_PAYLOAD = "0b1f1c52-93a5-4f0b-8a7d-0d5c1b6c1a0f"
 _SHELL = "powershell.exe -NoProfile -NonInteractive -ExecutionPolicy Bypass"
 # Forty lines as authors write them: a log, JSON, XML, the registry, services, processes, files.
 _FORTY = r"""param([string] $Name = 'app')
@@ -101,10 +101,32 @@ def measure(folder: Path, rounds: int = ROUNDS) -> list[Step]:
 
 
 def _package(folder: Path, line: str) -> Path:
+    """An extension of one step."""
     (folder / "payload").mkdir(parents=True)
     (folder / "payload/forty.ps1").write_text(_FORTY)
-    document = extension(scripts(script(1, line, ApplicationPayloadId=PAYLOAD, ExitCodeRegex="99")))
-    document["DataPackage"] = {"Version": "1.0.0.0", "Location": "payload"}
+    program, _, parameters = line.partition(" ")
+    step = {
+        "ScriptType": "PreInstall",
+        "DeploymentOrder": 1,
+        "ErrorPolicy": "FailOnMatch",
+        "ExitCodeRegex": "99",
+        "TimeoutInSeconds": 600,
+        "ExecutableAndParams": {"Executable": program, "Parameters": parameters},
+        "ApplicationPayloadId": _PAYLOAD,
+    }
+    profile = {
+        "Name": "X",
+        "ApplicationPayload": [{"ID": _PAYLOAD, "RelativePath": "."}],
+        "WindowsApplicationProfile": {"ProvisioningScripts": [step]},
+    }
+    document = {
+        "SchemaVersion": "1.0",
+        "Name": "X",
+        "Version": "1.0.0.0",
+        "Type": "Microsoft.Compute/EnterpriseApplicationExtension/1.0",
+        "ExtensionSettings": {"ApplicationProfile": profile},
+        "DataPackage": {"Version": "1.0.0.0", "Location": "payload"},
+    }
     (folder / "x.resext").write_text(json.dumps(document))
     return folder / "x.resext"
 
