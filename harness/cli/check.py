@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,7 +183,7 @@ def _may_have_scripts(path: Path) -> bool:
     """Whether a package that is not read yet has scripts of PowerShell, as far as that is seen at once."""
     try:
         if path.is_dir():
-            return next(path.rglob("*.[pP][sS]1"), None) is not None
+            return any(found.suffix.lower() == ".ps1" for found in islice(path.rglob("*"), 2000))
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - (1 << 18)))
             return b".ps1" in stream.read().lower()  # in the list at the end of an archive
