@@ -117,7 +117,7 @@ def test_a_step_that_reboots_and_secrets_that_change_their_form(image: str, tmp_
                         '/bin/sh -c \'echo "$1" | tee /resources/DiagnosticStore/a.txt; cat /etc/shadow '
                         '/etc/ssh/ssh_host_ed25519_key; head -c 3000000 /dev/zero | tr "\\0" x; echo $LANG; '
                         'echo "$1" | gzip >/resources/DiagnosticStore/z.gz; sync\' x "[Param.Key]"',
-                        "/bin/sh -c 'systemctl reboot --force; sleep 30'",
+                        "/bin/sh -c 'reboot -ff; sleep 30'",
                         "/bin/echo after",
                     ]
                 },
