@@ -88,13 +88,16 @@ def command(
         told = {"schema": 1, **outcomes[0].facts, "command": list(argv), "exit_code": code, "instances": instances}
         click.echo(json.dumps(told, indent=2))
     if outcomes[0].facts["image"]["stand_in"] and UNAVAILABLE in codes:
-        say("the stand-in for Windows does not have a program that the command needs", _instead(argv))
+        has_engine = bool(catalog.load(request.image).recipe.powershell)
+        say("the stand-in for Windows does not have what the command needs", _instead(argv, has_engine=has_engine))
     sys.exit(code)
 
 
-def _instead(argv: tuple[str, ...]) -> str:
+def _instead(argv: tuple[str, ...], *, has_engine: bool) -> str:
     """What to do about a command that needs what is not there in the stand-in for Windows."""
     if re.search(r"(?i)\b(?:powershell|pwsh)\b", " ".join(argv)):
+        if has_engine:
+            return "docs/powershell.md says which cmdlets it lacks, and how a run goes on past them"
         return "'vmrole images build windows-stand-in --powershell ZIP' makes an image with a PowerShell of yours"
     return "docs/windows-guest.md says what it has; 'vmrole images add' takes a Windows of yours, which has all"
 

@@ -23,8 +23,8 @@ _IMAGE: Final = {"windows-batch": " --image windows-stand-in", "msi": " --image 
 @click.argument("name")
 @click.option("--kind", type=click.Choice(["linux", "windows-batch", "windows-script", "msi"]),
               default="windows-script", show_default=True,
-              help="What the extension does; windows-script is PowerShell, which the Windows stand-in does not have."
-              )  # fmt: skip
+              help="What the extension does; windows-script is PowerShell, which a stand-in for Windows has only with "
+              "one of yours.")  # fmt: skip
 @click.option("-o", "--output", metavar="DIR", type=click.Path(path_type=Path), help="The folder; NAME unless given.")
 def command(name: str, kind: str, output: Path | None) -> None:
     """Scaffold an extension called NAME, in a new folder, that passes `vmrole check` and can be packed."""

@@ -107,6 +107,7 @@ def test_what_is_odd(tmp_path: Path, line: str, code: str) -> None:
         '-Command "msiexec.exe /i a.msi"',
         "-Command .\\install.ps1 -Pin [Param.Pin]",
         encoded(".\\install.ps1 -Pin 'x'"),
+        "-EncodedCommand [Param.Pin]",
         "-NoProfile -NoLogo",
         "",
         '-Command "if ($a -and $b) { exit 3 } # a && b"',

@@ -30,7 +30,7 @@ from harness.run.execute import Again, _agreed, execute
 from harness.run.result import Outcome, StepResult, StepTimeout
 from harness.run.system import Done
 from harness.run.windows.collect import collect
-from harness.run.windows.execute import WindowsExecutor
+from harness.run.windows.execute import WindowsExecutor, _engines_fault
 from harness.run.windows.job import MOST, Ending, job_of, read_ending
 from tests.conftest import HANGS, SAMPLES, NativeWindows, compile_windows
 from tests.standin.native import FILLING, in_wine, wine_environment
@@ -629,3 +629,13 @@ def test_a_hundred_megabytes(run: Run, native_windows: NativeWindows) -> None:
     step = ran.steps["preinstall-1"]
     assert (str(step.outcome), step.exit_code) == ("warned", 5)
     assert "exit code 5 matches" in (step.finding or "") and "longer than is kept" in (step.finding or "")
+
+
+@pytest.mark.parametrize(("code", "then"), [(0, "went on"), (1, "ended with exit code 1")])
+def test_a_command_that_powershell_does_not_know_proves_nothing(code: int, then: str) -> None:
+    """Windows may have it, also where the script ended at it."""
+    said = "Install-Thing: C:\\x.ps1:2\nLine |\n   2 | Install-Thing\n     | The term 'Install-Thing' is not "
+    said += "recognized as a name of a cmdlet, function, script file, or executable program."
+    told = f"it used Install-Thing, which the PowerShell of the stand-in guest does not know, and {then}"
+    assert _engines_fault(code, "", said, warm=False) == told
+    assert _engines_fault(code, "", "Get-Item: Cannot find path", warm=False) is None

@@ -89,7 +89,8 @@ pytest --vmrole-image debian-12 --vmrole-image windows-stand-in --vmrole-output 
 - One extension may have a `LinuxApplicationProfile` and a `WindowsApplicationProfile`; each guest runs its own.
 - Steps are called after what they are: `vmrole plan notes --os windows` shows their names.
 - A script finds the local resource NAME in `/resources/NAME` on Linux and in `C:\\Resources\\NAME` on Windows.
-- The stand-in runs batch files and programs, no PowerShell: `vmrole new --kind windows-batch` makes such an extension.
+- The stand-in runs batch files and programs, and PowerShell only with [one of yours](powershell.md): `vmrole new --kind
+  windows-batch` makes an extension for any of them.
 - A command that fails is a warning on Linux and a failure on Windows. `role.verdict` is also `warnings` when the image
   has not what the extension asks for in `OSVirtualHardDiskRequirements` ([images.md](images.md#requirement-tags)).
 

@@ -68,6 +68,8 @@ def told_of(start: Invocation, around: Around) -> Iterator[Told]:
         yield from _of_values(start, around)
         yield from _of_code(start, around)
     elif start.mode == "encoded":
+        if start.decoded is None and "[Param." in start.raw:
+            return  # it is known with its value
         if start.decoded is None:
             what = "the text after -EncodedCommand is no UTF-16 in base64: PowerShell refuses it"
             yield Told("command-encoded", what, "encode it anew from UTF-16 without a mark")

@@ -343,8 +343,10 @@ def _engines_fault(code: int | None, out: str, err: str, *, warm: bool) -> str |
         return "an engine of PowerShell that stood by did not start again"
     if code in _CRASHES or (warm and code is not None and (code >> 28 == 0xC or code >> 16 == 0x8013)):
         return f"PowerShell itself crashed on Wine (0x{code:08X})"
-    if code == 0 and (unknown := _UNKNOWN.search(err)):
-        return f"it used {unknown[1]}, which the PowerShell of the stand-in guest does not know, and went on"
+    if unknown := _UNKNOWN.search(err):
+        # Windows may have it: neither success nor failure is proven.
+        then = "went on" if code == 0 else f"ended with exit code {code}"
+        return f"it used {unknown[1]}, which the PowerShell of the stand-in guest does not know, and {then}"
     return None
 
 
