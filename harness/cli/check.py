@@ -184,6 +184,8 @@ def _may_have_scripts(path: Path) -> bool:
     try:
         if path.is_dir():
             return any(found.suffix.lower() == ".ps1" for found in islice(path.rglob("*"), 2000))
+        if not path.is_file():
+            return False  # a pipe would be waited for
         with path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - (1 << 18)))
             return b".ps1" in stream.read().lower()  # in the list at the end of an archive

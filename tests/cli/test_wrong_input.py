@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def folder(tmp_path: Path) -> Path:
     document = json.dumps(with_profile("/bin/true", "gone")).replace('"gone"', "null")
     (tmp_path / "null.resext").write_text(document)
     (tmp_path / "a.cscfg").write_text("<ServiceConfiguration/>")
+    os.mkfifo(tmp_path / "pipe")
     return tmp_path
 
 
@@ -36,6 +38,7 @@ def folder(tmp_path: Path) -> Path:
     ("arguments", "sentence", "hint"),
     [
         (["check", "nowhere"], "there is no file or folder nowhere", "give a .resextpkg"),
+        (["check", "pipe"], "pipe is neither a file nor a folder", ""),
         (["check", "empty"], "empty has no resource extension", "put one .resext document (or the .resdef"),
         (["check", "two"], "two has 2 resource extensions: a.resext, b.resext", "a package has one"),
         (["check", "garbage.resextpkg"], "cannot be read as a zip archive", "'vmrole pack' makes them"),
