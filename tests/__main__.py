@@ -26,7 +26,10 @@ COMPLETE = "VMROLE_TESTS_COMPLETE"
 """Set where nothing may be missing: a skip that is not among those foreseen is a failure."""
 UNTIL = "VMROLE_TESTS_UNTIL"
 """Seconds since 1970 at which everything ends, with what there is by then."""
-FORESEEN = (re.compile(r"^the image windows-server cannot be had: "),)
+FORESEEN = (
+    re.compile(r"^the image windows-server cannot be had: "),
+    re.compile(r"^KVM cannot be used here: "),
+)
 """Skips of a complete environment."""
 _SLOWEST = 30
 _NOTHING_COLLECTED = 5
