@@ -66,16 +66,17 @@ def command(
 
     Its exit code is the command's own (over 255 becomes 1); with --count the highest; 125 when we failed.
     """
-    from harness.cli import run
     from harness.cli.main import say, tell
     from harness.image import catalog
     from harness.run.interrupt import interruptible
     from harness.run.windows.execute import UNAVAILABLE
 
     with interruptible():
-        request = machine_request(**options)
-        wanted = run.cold_engines(catalog.load(request.image).recipe, asked=cold_engines)
-        request = dataclasses.replace(request, cold=cold, cold_engines=wanted)
+        request = dataclasses.replace(machine_request(**options), cold=cold, cold_engines=cold_engines)
+        if cold_engines:
+            from harness.cli import run
+
+            run.cold_engines(catalog.load(request.image).recipe, asked=True)
         tell_machine(request)
         try:
             outcomes = _in_machines(request, argv, count, timeout, show=not as_json)
