@@ -31,8 +31,6 @@ _FINDING = 3 * SENTENCE
 
 _RESTARTS = "it let the guest restart as it ended, which was waited for"
 _RESTARTED = "the guest restarted while it ran, which was waited for"
-_ENDED = (128 + 9, 128 + 15)
-"""Exit codes of what a Linux guest that restarts has ended."""
 
 Again = Callable[[Step, Guest], Guest | None]
 """Gives the guest as it was before a step whose answer was lost; None where that cannot be."""
@@ -228,8 +226,7 @@ def _with_its_restart(done: Done) -> Done:
     if not done.restarting or done.reboot:
         return done
     outcome = Outcome.warned if done.outcome is Outcome.succeeded else done.outcome
-    ended = done.result is not None and done.result.exit_code in _ENDED
-    return replace(done, outcome=outcome).noting(_RESTARTED if ended else _RESTARTS)
+    return replace(done, outcome=outcome).noting(_RESTARTED if done.cut_short else _RESTARTS)
 
 
 def _agreed(first: Done, second: Done) -> Done:

@@ -50,6 +50,8 @@ class Done:
     reboot: bool = False
     rerun: bool = False
     restarting: bool = False
+    cut_short: bool = False
+    """Whether the restart that it asked for has ended the step itself."""
     warm: bool = False
     pretended: tuple[PretendedCall, ...] = ()
 

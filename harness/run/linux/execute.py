@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING
 
 from harness.deadline import Deadline
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _UNSTARTABLE = re.compile(r"\A(?:timeout|env): (?:failed to run command )?[\u2018'](.*)[\u2019']: (.+)\n?\Z", re.DOTALL)
 _ERRNO = {"No such file or directory": 2, "Permission denied": 13, "Exec format error": 8}
 
+_ENDED = (128 + signal.SIGKILL, 128 + signal.SIGTERM)
+"""Exit codes of what a restart has ended."""
 _HEAD = 256
 """Bytes of a file that was not started: the line that names its interpreter."""
 _HEAD_SECONDS = 20.0
@@ -55,7 +58,8 @@ class LinuxExecutor:
         else:
             done = GuestResult(EMPTY_EXIT_CODE, b"", EMPTY_STDERR.encode(), 0.0)
         outcome, finding = _judge(step, done)
-        return Done(outcome, done, finding, restarting=guest.restarting(deadline=deadline))
+        restarting = guest.restarting(deadline=deadline)
+        return Done(outcome, done, finding, restarting=restarting, cut_short=restarting and done.exit_code in _ENDED)
 
 
 def _unstartable(step: Step, done: GuestResult) -> int | None:
